@@ -1,0 +1,2 @@
+//! Open-loop load generator for vitalgate (skeleton).
+fn main() {}

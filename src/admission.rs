@@ -1,0 +1,55 @@
+//! [`Grant`] → [`Admission`]: may this request take up the server's time, before its body is read.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    authz::Grant,
+    bundle::LoadedModel,
+    disposition::{Code, Refusal},
+};
+
+/// A place among the requests in flight, and the model version the request keeps to its end,
+/// whatever is deployed meanwhile. Made only by [`Admitter::admit`]; given back when dropped.
+#[derive(Debug)]
+pub struct Admission {
+    model: Arc<LoadedModel>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// The model the request was admitted to.
+    pub fn model(&self) -> &Arc<LoadedModel> {
+        &self.model
+    }
+}
+
+/// Bounds the requests in flight over all callers.
+#[derive(Debug)]
+pub struct Admitter {
+    places: Arc<Semaphore>,
+}
+
+impl Admitter {
+    /// With this many places.
+    pub fn new(places: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+        }
+    }
+
+    /// Takes a place for a request to `model`, which must be the one the grant names.
+    pub fn admit(&self, grant: &Grant, model: Arc<LoadedModel>) -> Result<Admission, Refusal> {
+        if model.spec().name != grant.model() {
+            return Err(Code::ModelNotPermitted.into());
+        }
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Ok(Admission {
+                model,
+                _place: place,
+            }),
+            Err(_) => Err(Code::Overloaded.into()),
+        }
+    }
+}

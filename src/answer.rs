@@ -1,0 +1,318 @@
+//! A decision → the bytes of its answer. The only writer of responses, and with it the only
+//! reader of a hardened prediction.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    bundle::model::ModelSpec,
+    disposition::{Code, InputFault, Outcome, Refusal, Rejection, ReviewReason},
+    hardening::Hardened,
+    review::{Clearance, Handling, Withheld},
+    row::FeatureSet,
+    trail::Trail,
+};
+
+/// What was decided about a request.
+#[derive(Debug)]
+pub enum Disposition {
+    /// A prediction may leave (attached to a review, when there are reasons).
+    Predicted(Hardened),
+    /// A person has to look.
+    Review(Withheld),
+    /// The input cannot be a patient.
+    Rejected(Rejection),
+    /// The caller or the server's state stands in the way.
+    Refused(Refusal),
+    /// A description was asked for.
+    Answered(Value),
+}
+
+impl Disposition {
+    /// The outcome.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Predicted(h) if h.clearance == Clearance::Clear => Outcome::Predicted,
+            Self::Predicted(_) | Self::Review(_) => Outcome::Review,
+            Self::Rejected(_) => Outcome::Rejected,
+            Self::Refused(_) => Outcome::Refused,
+            Self::Answered(_) => Outcome::Answered,
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Predicted(_) | Self::Review(_) | Self::Answered(_) => 200,
+            Self::Rejected(rejection) => rejection.status(),
+            Self::Refused(refusal) => refusal.code.status(),
+        }
+    }
+
+    /// Every distinct code, for the record.
+    pub fn codes(&self) -> Vec<Code> {
+        let mut codes: Vec<Code> = match self {
+            Self::Predicted(h) => h.reasons.iter().map(|r| r.code).collect(),
+            Self::Review(w) => w.reasons.iter().map(|r| r.code).collect(),
+            Self::Rejected(r) => r.faults.iter().map(|f| f.code).collect(),
+            Self::Refused(r) => vec![r.code],
+            Self::Answered(_) => Vec::new(),
+        };
+        codes.sort_unstable();
+        codes.dedup();
+        codes
+    }
+
+    /// Names of the features concerned, for the record.
+    pub fn features(&self) -> Vec<&str> {
+        let (spec, mut indices): (&ModelSpec, Vec<usize>) = match self {
+            Self::Predicted(h) => (&h.spec, features_of(&h.reasons)),
+            Self::Review(w) => (&w.spec, features_of(&w.reasons)),
+            Self::Rejected(r) => (&r.spec, r.faults.iter().filter_map(|f| f.feature).collect()),
+            Self::Refused(_) | Self::Answered(_) => return Vec::new(),
+        };
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+            .iter()
+            .filter_map(|&i| spec.features.get(i))
+            .map(|f| f.name.as_str())
+            .collect()
+    }
+}
+
+fn features_of(reasons: &[ReviewReason]) -> Vec<usize> {
+    reasons
+        .iter()
+        .flat_map(|r| r.features.iter().copied())
+        .collect()
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: &'a str,
+    disposition: &'static str,
+    model: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prediction: Option<Prediction<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<Reason<'a>>,
+    screening: Screening<'a>,
+}
+
+#[derive(Serialize)]
+struct Prediction<'a> {
+    outcome: &'a str,
+    probability: f64,
+    precision: f64,
+    band: &'a str,
+}
+
+#[derive(Serialize)]
+struct Reason<'a> {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    features: Vec<&'a str>,
+    message: &'a str,
+}
+
+/// What became of each screen, and what was done to the input.
+#[derive(Serialize)]
+struct Screening<'a> {
+    ranges: &'static str,
+    consistency: &'static str,
+    missingness: &'static str,
+    distribution: &'static str,
+    robustness: &'static str,
+    agreement: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rounded: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    converted: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    imputed: Vec<&'a str>,
+}
+
+const PASS: &str = "pass";
+const REVIEW: &str = "review";
+const NOT_RUN: &str = "not_run";
+const NOT_CONFIGURED: &str = "not_configured";
+
+impl<'a> Screening<'a> {
+    fn new(
+        spec: &'a ModelSpec,
+        reasons: &[ReviewReason],
+        handling: Handling,
+        scored: bool,
+    ) -> Self {
+        let screen = |codes: &[Code]| {
+            let found = reasons.iter().any(|r| codes.contains(&r.code));
+            if found { REVIEW } else { PASS }
+        };
+        let names = |set: FeatureSet| {
+            set.iter()
+                .filter_map(|i| spec.features.get(i))
+                .map(|f| f.name.as_str())
+                .collect()
+        };
+        let agreement = match screen(&[Code::Disagreement, Code::MemberFailed]) {
+            REVIEW => REVIEW,
+            _ if spec.agreement.is_none() => NOT_CONFIGURED,
+            _ if !scored => NOT_RUN,
+            other => other,
+        };
+        Self {
+            ranges: screen(&[Code::OutsideExpected]),
+            consistency: screen(&[Code::ImplausibleCombination]),
+            missingness: screen(&[Code::TooMuchMissing]),
+            // Said, not left out: a clinician must not take a screen for granted that was not
+            // there. A bundle without a fitted reference has neither.
+            distribution: NOT_CONFIGURED,
+            robustness: NOT_CONFIGURED,
+            agreement,
+            rounded: names(handling.rounded),
+            converted: names(handling.converted),
+            imputed: names(handling.imputed),
+        }
+    }
+}
+
+/// Writes the answer to a decision.
+pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
+    let body = match disposition {
+        Disposition::Predicted(hardened) => serde_json::to_vec(&Answer {
+            id: &trail.id,
+            disposition: disposition.outcome().as_str(),
+            model: model(trail),
+            prediction: Some(Prediction {
+                outcome: &hardened.spec.outcome.name,
+                probability: *hardened.probability().expose(),
+                precision: hardened.spec.output.precision,
+                band: hardened.band(),
+            }),
+            reasons: reasons(&hardened.spec, &hardened.reasons),
+            screening: Screening::new(&hardened.spec, &hardened.reasons, hardened.handling, true),
+        }),
+        Disposition::Review(withheld) => serde_json::to_vec(&Answer {
+            id: &trail.id,
+            disposition: disposition.outcome().as_str(),
+            model: model(trail),
+            prediction: None,
+            reasons: reasons(&withheld.spec, &withheld.reasons),
+            screening: Screening::new(&withheld.spec, &withheld.reasons, withheld.handling, false),
+        }),
+        Disposition::Rejected(rejection) => serde_json::to_vec(&rejected(trail, rejection)),
+        Disposition::Refused(refusal) => serde_json::to_vec(&problem(trail, refusal.code)),
+        Disposition::Answered(value) => serde_json::to_vec(value),
+    };
+    let mut response = Response::new(Body::from(body.unwrap_or_default()));
+    *response.status_mut() =
+        StatusCode::from_u16(disposition.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    headers(&mut response, disposition, &trail.id);
+    response
+}
+
+fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
+    let problem = matches!(
+        disposition,
+        Disposition::Rejected(_) | Disposition::Refused(_)
+    );
+    let media = if problem {
+        "application/problem+json"
+    } else {
+        "application/json"
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert("x-request-id", id);
+    }
+    if let Disposition::Refused(refusal) = disposition {
+        if let Some(seconds) = refusal.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = refusal.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+    }
+}
+
+fn model(trail: &Trail) -> Option<Value> {
+    trail.model.as_ref().map(|m| {
+        json!({"name": m.spec().name, "version": m.spec().version, "digest": format!("sha256:{}", m.digest())})
+    })
+}
+
+fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'a>> {
+    reasons
+        .iter()
+        .map(|r| {
+            let features: Vec<&str> = spec.names(&r.features).collect();
+            let feature = features.first().copied();
+            Reason {
+                code: r.code.as_str(),
+                feature,
+                pointer: feature.map(|name| format!("/observations/{name}")),
+                features: if features.len() > 1 {
+                    features
+                } else {
+                    Vec::new()
+                },
+                message: &r.message,
+            }
+        })
+        .collect()
+}
+
+/// RFC 9457 problem details. The `type` is a stable name, not an address to fetch.
+fn problem(trail: &Trail, code: Code) -> Value {
+    json!({
+        "type": format!("urn:vitalgate:problem:{}", code.as_str().to_lowercase().replace('_', "-")),
+        "title": code.title(),
+        "status": code.status(),
+        "detail": code.remedy(),
+        "code": code.as_str(),
+        "disposition": code.outcome().as_str(),
+        "id": trail.id,
+    })
+}
+
+fn rejected(trail: &Trail, rejection: &Rejection) -> Value {
+    let errors: Vec<Value> = rejection
+        .faults
+        .iter()
+        .map(|fault: &InputFault| {
+            let mut error = json!({
+                "code": fault.code.as_str(),
+                "pointer": fault.pointer.expose(),
+                "detail": format!("{}; expected {}", fault.code.title(), fault.expected),
+            });
+            let name = fault.feature.and_then(|i| rejection.spec.features.get(i));
+            if let (Some(feature), Some(object)) = (name, error.as_object_mut()) {
+                object.insert("feature".to_owned(), feature.name.clone().into());
+            }
+            error
+        })
+        .collect();
+    json!({
+        "type": "urn:vitalgate:problem:rejected-input",
+        "title": "The input was rejected; no prediction was made",
+        "status": rejection.status(),
+        "detail": "Every fault found is listed under errors. Correct them and send the request again.",
+        "code": "REJECTED_INPUT",
+        "disposition": Outcome::Rejected.as_str(),
+        "id": trail.id,
+        "model": model(trail),
+        "errors": errors,
+    })
+}

@@ -1,0 +1,225 @@
+//! The audit log: every decision is one line of JSON, written before its answer leaves.
+//!
+//! [`Recorded`] is the only type that becomes a response, and only [`AuditLog::record`] makes
+//! one. Records name principals, models, codes and features; never a value, a pointer or any
+//! other text of the caller's.
+//!
+//! One thread owns the file and writes whatever is queued in one `write(2)`; an answer waits
+//! until that has returned, so that a killed process loses no record of an answer given.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::response::{IntoResponse, Response};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::{
+    answer::{self, Disposition},
+    clock,
+    disposition::{Code, Refusal},
+    trail::Trail,
+};
+
+/// Dirty data is synced to disk this often.
+const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+/// Records waiting for the writer at most.
+const QUEUE: usize = 8192;
+
+/// A response whose decision is in the log.
+#[derive(Debug)]
+pub struct Recorded(Response);
+
+impl IntoResponse for Recorded {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+/// One line of the log.
+#[derive(Serialize)]
+struct Record<'a> {
+    time: String,
+    id: &'a str,
+    principal: Option<&'a str>,
+    authentication: &'static str,
+    source: String,
+    action: Option<&'static str>,
+    model: Option<&'a str>,
+    version: Option<u32>,
+    digest: Option<&'a str>,
+    disposition: &'static str,
+    status: u16,
+    codes: Vec<&'static str>,
+    features: Vec<&'a str>,
+    stages_us: serde_json::Map<String, serde_json::Value>,
+}
+
+struct Entry {
+    line: Vec<u8>,
+    accepted: oneshot::Sender<bool>,
+}
+
+/// Handle to the log's writer.
+#[derive(Debug, Clone)]
+pub struct AuditLog {
+    queue: Sender<Entry>,
+    healthy: Arc<AtomicBool>,
+}
+
+impl AuditLog {
+    /// Opens `directory/audit.jsonl` for appending and starts its writer. The thread ends, with
+    /// a last sync, when every handle is gone; join it then.
+    pub fn open(directory: &Path) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        std::fs::create_dir_all(directory)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(directory.join("audit.jsonl"))?;
+        let (queue, entries) = bounded(QUEUE);
+        let healthy = Arc::new(AtomicBool::new(true));
+        let writer = Writer {
+            file,
+            entries,
+            healthy: Arc::clone(&healthy),
+        };
+        let thread = thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(|| writer.run())?;
+        Ok((Self { queue, healthy }, thread))
+    }
+
+    /// Whether the last write was accepted.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Writes the record of a decision, waits until it is accepted, and only then makes the
+    /// answer. When it cannot be written the answer is 503, whatever was decided.
+    pub async fn record(&self, trail: &Trail, disposition: Disposition) -> Recorded {
+        if self.append(line(trail, &disposition)).await {
+            return Recorded(answer::write(trail, &disposition));
+        }
+        drop(disposition);
+        let refused = Disposition::Refused(Refusal::from(Code::AuditUnavailable));
+        Recorded(answer::write(trail, &refused))
+    }
+
+    /// Records a refusal that has no HTTP answer: a failed handshake, a broken request head.
+    pub async fn record_refusal(&self, trail: &Trail, code: Code) {
+        let refused = Disposition::Refused(Refusal::from(code));
+        if !self.append(line(trail, &refused)).await {
+            tracing::error!(code = code.as_str(), "a refusal could not be recorded");
+        }
+    }
+
+    async fn append(&self, line: Option<Vec<u8>>) -> bool {
+        let Some(line) = line else { return false };
+        let (accepted, outcome) = oneshot::channel();
+        self.queue.try_send(Entry { line, accepted }).is_ok() && outcome.await.unwrap_or(false)
+    }
+}
+
+fn line(trail: &Trail, disposition: &Disposition) -> Option<Vec<u8>> {
+    let model = trail.model.as_deref();
+    let stages = trail.stages().iter();
+    let record = Record {
+        time: clock::rfc3339(),
+        id: &trail.id,
+        principal: trail.principal.as_deref().map(|p| p.name()),
+        authentication: "mtls",
+        source: trail.source.to_string(),
+        action: trail.action.map(|a| a.as_str()),
+        model: model.map(|m| m.spec().name.as_str()),
+        version: model.map(|m| m.spec().version),
+        digest: model.map(|m| m.digest()),
+        disposition: disposition.outcome().as_str(),
+        status: disposition.status(),
+        codes: disposition.codes().iter().map(|c| c.as_str()).collect(),
+        features: disposition.features(),
+        stages_us: stages
+            .map(|(s, us)| (s.as_str().to_owned(), (*us).into()))
+            .collect(),
+    };
+    let mut line = serde_json::to_vec(&record).ok()?;
+    line.push(b'\n');
+    Some(line)
+}
+
+struct Writer {
+    file: File,
+    entries: Receiver<Entry>,
+    healthy: Arc<AtomicBool>,
+}
+
+impl Writer {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the sync interval needs the monotonic clock"
+    )]
+    fn run(mut self) {
+        let (mut bytes, mut waiting) = (Vec::new(), Vec::new());
+        let (mut dirty, mut synced) = (false, Instant::now());
+        loop {
+            match self.entries.recv_timeout(SYNC_INTERVAL) {
+                Ok(entry) => {
+                    for Entry { line, accepted } in
+                        std::iter::once(entry).chain(self.entries.try_iter().take(1023))
+                    {
+                        bytes.extend_from_slice(&line);
+                        waiting.push(accepted);
+                    }
+                    let accepted = self.write(&bytes);
+                    dirty |= accepted;
+                    for reply in waiting.drain(..) {
+                        // A caller that hung up has its record all the same.
+                        let _: Result<(), bool> = reply.send(accepted);
+                    }
+                    bytes.clear();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if dirty && synced.elapsed() >= SYNC_INTERVAL {
+                self.sync();
+                (dirty, synced) = (false, Instant::now());
+            }
+        }
+        self.sync();
+    }
+
+    /// Writes all or nothing: a torn batch is cut off again, so that every line stays whole.
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        let result = self.file.metadata().map(|m| m.len()).and_then(|before| {
+            self.file.write_all(bytes).inspect_err(|_| {
+                if let Err(error) = self.file.set_len(before) {
+                    tracing::error!(%error, "audit log: a torn line could not be cut off");
+                }
+            })
+        });
+        if let Err(error) = &result {
+            tracing::error!(%error, "audit log: write failed; answers are withheld");
+        }
+        self.healthy.store(result.is_ok(), Ordering::Relaxed);
+        result.is_ok()
+    }
+
+    fn sync(&self) {
+        if let Err(error) = self.file.sync_data() {
+            self.healthy.store(false, Ordering::Relaxed);
+            tracing::error!(%error, "audit log: sync failed");
+        }
+    }
+}

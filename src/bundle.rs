@@ -1,0 +1,371 @@
+//! Model bundles: a directory on disk → [`Approved`] bytes → a [`LoadedModel`].
+//!
+//! A bundle is read once. Its signature is checked over the bytes in memory, and those very
+//! bytes are parsed and handed to ONNX Runtime; nothing after the check opens a file again.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use self::{
+    model::{ModelError, ModelSpec},
+    signing::{Contents, Limits, SigningError, Trust, Verified},
+};
+use crate::{
+    config::ServedModel,
+    inference::{self, Engine, EngineError, EngineSpec, Execution, Runtime},
+    row::Row,
+};
+
+pub mod model;
+pub mod signing;
+
+/// The signed directory within a version's directory.
+pub const BUNDLE_DIRECTORY: &str = "bundle";
+/// The directory of signatures within a version's directory, one file a signer.
+pub const SIGNATURES_DIRECTORY: &str = "signatures";
+/// The model's clinical meaning, within the bundle.
+pub const MODEL_FILE: &str = "model.json";
+/// Signatures looked at, at most.
+const MAX_SIGNATURES: usize = 32;
+
+/// Why a model is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file or directory could not be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bundle's bytes, or a signature over them, do not hold.
+    #[error("{path}: {source}")]
+    Signature {
+        /// The bundle or the signature.
+        path: PathBuf,
+        /// Why.
+        source: SigningError,
+    },
+    /// Nobody signed.
+    #[error("{0}: no *.sig file; an unsigned bundle is not loaded")]
+    Unsigned(PathBuf),
+    /// Nobody who is trusted signed these bytes.
+    #[error("{path}: no signature of a trusted key holds over this bundle: {reasons}")]
+    Untrusted {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong with each signature.
+        reasons: String,
+    },
+    /// `model.json` is missing or wrong.
+    #[error("{path}: {source}")]
+    Model {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        source: ModelError,
+    },
+    /// The signed files do not fit together, or not where they lie.
+    #[error("{path}: {problem}")]
+    Mismatch {
+        /// The bundle.
+        path: PathBuf,
+        /// What was expected.
+        problem: String,
+    },
+    /// The networks cannot run.
+    #[error("{path}: {source}")]
+    Engine {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        source: EngineError,
+    },
+}
+
+impl LoadError {
+    /// Whether the machine is at fault, not the bundle (exit code 3).
+    pub fn is_environment(&self) -> bool {
+        match self {
+            Self::Engine { source, .. } => source.is_environment(),
+            Self::Read { .. }
+            | Self::Signature { .. }
+            | Self::Unsigned(_)
+            | Self::Untrusted { .. }
+            | Self::Model { .. }
+            | Self::Mismatch { .. } => false,
+        }
+    }
+}
+
+/// Public keys whose signature makes a bundle loadable, as PEM texts.
+#[derive(Debug)]
+pub struct TrustedKeys(Vec<Vec<u8>>);
+
+impl TrustedKeys {
+    /// Reads the PEM files.
+    pub fn read(paths: &[PathBuf]) -> Result<Self, LoadError> {
+        paths
+            .iter()
+            .map(|path| {
+                fs::read(path).map_err(|source| LoadError::Read {
+                    path: path.clone(),
+                    source,
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// A bundle that a trusted key vouches for; made only by [`approve`].
+///
+/// Here a release policy with roles, thresholds and revocation takes its place; what it approves
+/// is the same bytes.
+#[derive(Debug)]
+pub struct Approved {
+    path: PathBuf,
+    verified: Verified,
+}
+
+/// Reads `version_directory/bundle` once and looks for a trusted signature over it.
+pub fn approve(version_directory: &Path, keys: &TrustedKeys) -> Result<Approved, LoadError> {
+    let path = version_directory.join(BUNDLE_DIRECTORY);
+    let contents =
+        Contents::read(&path, &Limits::default()).map_err(|source| LoadError::Signature {
+            path: path.clone(),
+            source,
+        })?;
+    let mut reasons = Vec::new();
+    for signature in signatures(version_directory)? {
+        let bytes = signing::read_signature(&signature).map_err(|source| LoadError::Signature {
+            path: signature.clone(),
+            source,
+        })?;
+        for key in &keys.0 {
+            match signing::verify_contents(&contents, &bytes, &Trust::Key { spki_pem: key }) {
+                Ok(verified) => return Ok(Approved { path, verified }),
+                Err(reason) => {
+                    let file = signature.file_name().unwrap_or_default().to_string_lossy();
+                    reasons.push(format!("{file}: {reason}"));
+                }
+            }
+        }
+    }
+    Err(LoadError::Untrusted {
+        path,
+        reasons: reasons.join("; "),
+    })
+}
+
+fn signatures(version_directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let directory = version_directory.join(SIGNATURES_DIRECTORY);
+    let read = |source| LoadError::Read {
+        path: directory.clone(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if path.extension().is_some_and(|e| e == "sig") {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(LoadError::Unsigned(directory));
+    }
+    found.sort();
+    found.truncate(MAX_SIGNATURES);
+    Ok(found)
+}
+
+/// A model that serves: verified bytes, running networks.
+#[derive(Debug)]
+pub struct LoadedModel {
+    spec: Arc<ModelSpec>,
+    digest: String,
+    signer: String,
+    card: String,
+    engine: Engine<Row>,
+}
+
+impl LoadedModel {
+    /// Starts the networks of an approved bundle.
+    pub fn start(
+        approved: Approved,
+        runtime: &Runtime,
+        execution: Execution,
+    ) -> Result<Self, LoadError> {
+        let Approved { path, verified } = approved;
+        let (digest, signer) = (verified.digest().to_owned(), verified.signer().to_owned());
+        let mut files = verified.into_files();
+        let spec = parse_model(&path, &files)?;
+        let engine_spec = engine_spec(&path, &spec, &mut files, execution)?;
+        let engine = Engine::start(runtime, &engine_spec).map_err(|source| LoadError::Engine {
+            path: path.clone(),
+            source,
+        })?;
+        let card = files.remove("README.md").unwrap_or_default();
+        let card = String::from_utf8_lossy(&card).into_owned();
+        Ok(Self {
+            spec,
+            digest,
+            signer,
+            card,
+            engine,
+        })
+    }
+
+    /// Its clinical meaning.
+    pub fn spec(&self) -> &Arc<ModelSpec> {
+        &self.spec
+    }
+
+    /// The signed root digest, hex SHA-256.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Hex SHA-256 of the signer's public key.
+    pub fn signer(&self) -> &str {
+        &self.signer
+    }
+
+    /// The model card, Markdown.
+    pub fn card(&self) -> &str {
+        &self.card
+    }
+
+    /// Its running networks.
+    pub fn engine(&self) -> &Engine<Row> {
+        &self.engine
+    }
+}
+
+/// Parses the `model.json` among a bundle's files.
+pub fn parse_model(
+    path: &Path,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<Arc<ModelSpec>, LoadError> {
+    let bytes = files.get(MODEL_FILE).ok_or_else(|| LoadError::Mismatch {
+        path: path.to_owned(),
+        problem: format!("{MODEL_FILE} is missing"),
+    })?;
+    ModelSpec::parse(bytes).map_err(|source| LoadError::Model {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// What the engine needs of a bundle; takes the networks' bytes out of `files`.
+pub fn engine_spec(
+    path: &Path,
+    spec: &ModelSpec,
+    files: &mut BTreeMap<String, Vec<u8>>,
+    execution: Execution,
+) -> Result<EngineSpec, LoadError> {
+    let mismatch = |problem| LoadError::Mismatch {
+        path: path.to_owned(),
+        problem,
+    };
+    let mut members = Vec::with_capacity(spec.members.len());
+    for member in &spec.members {
+        let onnx = files.remove(&member.file).ok_or_else(|| {
+            mismatch(format!(
+                "member {}: {} is missing",
+                member.name, member.file
+            ))
+        })?;
+        members.push(inference::MemberSpec {
+            name: member.name.clone(),
+            input: member.input.clone(),
+            output: member.output.clone(),
+            onnx,
+        });
+    }
+    let known_answers = spec
+        .known_answers
+        .iter()
+        .map(|k| inference::KnownAnswer {
+            name: k.name.clone(),
+            inputs: k.inputs.clone(),
+            outputs: k.outputs.clone(),
+            tolerance: k.tolerance,
+        })
+        .collect();
+    Ok(EngineSpec {
+        model: spec.name.clone(),
+        features: NonZeroUsize::new(spec.features.len())
+            .ok_or_else(|| mismatch("no features".to_owned()))?,
+        members,
+        known_answers,
+        execution,
+        limits: inference::Limits::default(),
+        after_run: || {},
+    })
+}
+
+/// The models being served, by name and version.
+#[derive(Debug)]
+pub struct Models(BTreeMap<String, BTreeMap<u32, Arc<LoadedModel>>>);
+
+impl Models {
+    /// Verifies and starts everything that the configuration serves. One failure fails all: a
+    /// server that starts with fewer models than it was told to serve is a silent outage.
+    pub fn load(
+        repository: &Path,
+        served: &[ServedModel],
+        keys: &TrustedKeys,
+        runtime: &Runtime,
+        execution: Execution,
+    ) -> Result<Self, LoadError> {
+        let mut models: BTreeMap<String, BTreeMap<u32, Arc<LoadedModel>>> = BTreeMap::new();
+        for ServedModel { name, version } in served {
+            let directory = repository.join(name).join(version.to_string());
+            let model = LoadedModel::start(approve(&directory, keys)?, runtime, execution)?;
+            let spec = model.spec();
+            if spec.name != *name || spec.version != *version {
+                return Err(LoadError::Mismatch {
+                    path: directory,
+                    problem: format!("the bundle is {} version {}", spec.name, spec.version),
+                });
+            }
+            tracing::info!(
+                model = name,
+                version,
+                digest = model.digest(),
+                "model verified and loaded"
+            );
+            models
+                .entry(name.clone())
+                .or_default()
+                .insert(*version, Arc::new(model));
+        }
+        Ok(Self(models))
+    }
+
+    /// A version of a model, the highest one when none is asked for.
+    pub fn get(&self, name: &str, version: Option<u32>) -> Option<&Arc<LoadedModel>> {
+        let versions = self.0.get(name)?;
+        match version {
+            Some(version) => versions.get(&version),
+            None => versions.last_key_value().map(|(_, model)| model),
+        }
+    }
+
+    /// Whether a model of this name is served.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// All, by name and version.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<LoadedModel>> {
+        self.0.values().flat_map(BTreeMap::values)
+    }
+}

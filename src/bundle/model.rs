@@ -1,0 +1,566 @@
+//! `model.json`: everything that changes clinical meaning, parsed once into a [`ModelSpec`]
+//! whose invalid states do not exist.
+
+use std::{collections::HashMap, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clinical::Rule,
+    units::{DeclaredUnit, UnitError},
+};
+
+/// The largest number of features: they are tracked in 128-bit sets.
+pub const MAX_FEATURES: usize = 128;
+
+/// What is wrong with a `model.json`.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Not JSON, or not of the schema.
+    #[error("model.json: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// A `format` this server does not know.
+    #[error("model.json: format {0} is not known, this server reads format 1")]
+    Format(u32),
+    /// A rule about one place was broken.
+    #[error("model.json: {place}: {problem}")]
+    Invalid {
+        /// Where, in words.
+        place: String,
+        /// What was expected.
+        problem: String,
+    },
+    /// A declared unit cannot be used.
+    #[error("model.json: feature {feature}: unit {unit:?}: {source}")]
+    Unit {
+        /// The feature's name.
+        feature: String,
+        /// As declared.
+        unit: String,
+        /// Why.
+        source: UnitError,
+    },
+}
+
+fn invalid(place: impl Into<String>, problem: impl Into<String>) -> ModelError {
+    ModelError::Invalid {
+        place: place.into(),
+        problem: problem.into(),
+    }
+}
+
+/// `model.json` as written, format 1. Unknown fields are denied everywhere.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawModel {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// Lower-case letters, digits and `-`, at most 64.
+    pub name: String,
+    /// From 1; equals the version directory of the repository.
+    pub version: u32,
+    /// For people.
+    pub title: String,
+    /// One or two plain sentences, limits included.
+    pub intended_use: String,
+    /// In the order of the networks' input columns.
+    pub features: Vec<RawFeature>,
+    /// CEL rules over the features.
+    #[serde(default)]
+    pub consistency: Vec<RawRule>,
+    /// The networks; an ensemble when more than one.
+    pub members: Vec<MemberSpec>,
+    /// Conformal bound on the members' disagreement; required with more than one member.
+    pub agreement: Option<Agreement>,
+    /// What is predicted, and its bands.
+    pub outcome: OutcomeSpec,
+    /// How far outputs are hardened.
+    pub output: OutputSpec,
+    /// What happens when a screen asks for a person.
+    pub review: ReviewSpec,
+    /// Checked on the declared provider at load; synthetic patients only.
+    pub known_answers: Vec<RawKnownAnswer>,
+}
+
+/// An input of the model, as written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawFeature {
+    /// Lower-case letters, digits and `_`: the key in requests and the variable in rules.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// UCUM; `1` for dimensionless.
+    pub unit: String,
+    /// LOINC code of the observation.
+    pub loinc: Option<String>,
+    /// Outside: no living patient, no instrument; rejected.
+    pub possible: Interval,
+    /// Outside: review.
+    pub expected: Interval,
+    /// Measurement step in `unit`; absent for derived values, which are not rounded.
+    pub precision: Option<f64>,
+    /// What a missing value means.
+    pub missing: Missing,
+    /// g/mol; allows conversion between mass and amount of substance.
+    pub molar_mass: Option<f64>,
+    /// Charge number; allows conversion between meq and mmol.
+    pub valence: Option<u32>,
+}
+
+/// What kind of number a feature is.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A measured quantity.
+    Quantity,
+    /// A whole number, such as a score.
+    Ordinal,
+    /// `true`/`false` or 1/0.
+    Boolean,
+}
+
+/// A closed interval in the feature's declared unit.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// Lowest value inside.
+    pub min: f64,
+    /// Highest value inside.
+    pub max: f64,
+}
+
+impl Interval {
+    /// Whether `value` lies inside; NaN does not.
+    pub fn contains(&self, value: f64) -> bool {
+        self.min <= value && value <= self.max
+    }
+}
+
+/// What a missing value means.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// The request is rejected.
+    Reject,
+    /// This value is used in its stead, and the answer says so.
+    Impute(f64),
+}
+
+/// A consistency rule, as written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRule {
+    /// Stable name.
+    pub id: String,
+    /// CEL; true means consistent. Every feature is a double. Skipped when one is missing.
+    pub rule: String,
+    /// What a violation leads to.
+    pub on_violation: OnViolation,
+    /// The features to look at, most suspect first.
+    pub features: Vec<String>,
+    /// Plain words for a clinician.
+    pub message: String,
+}
+
+/// What the violation of a consistency rule leads to.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OnViolation {
+    /// The combination is implausible: a person looks.
+    Review,
+    /// The combination cannot be.
+    Reject,
+}
+
+/// A network of the model: float32 `[N, features]` to float32 `[N, 1]` or `[N]`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemberSpec {
+    /// Stable name.
+    pub name: String,
+    /// Path inside the bundle.
+    pub file: String,
+    /// Name of the input tensor.
+    pub input: String,
+    /// Name of the output tensor: the probability of the outcome.
+    pub output: String,
+}
+
+/// Conformal bound on disagreement (SCREENING: ensemble agreement).
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// Largest accepted difference between the members' logits.
+    pub max_logit_spread: f64,
+    /// Share of in-distribution patients that the bound flags.
+    pub alpha: f64,
+}
+
+/// What is predicted.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeSpec {
+    /// The event whose probability is predicted.
+    pub name: String,
+    /// Ascending; the last has no `below`.
+    pub bands: Vec<Band>,
+}
+
+/// A band of probability.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Band {
+    /// For people.
+    pub name: String,
+    /// Exclusive upper edge; absent for the last band.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below: Option<f64>,
+}
+
+/// Output hardening.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputSpec {
+    /// The released probability is rounded to this step.
+    pub precision: f64,
+}
+
+/// Review policy.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewSpec {
+    /// Whether a flagged input's prediction is released.
+    pub policy: ReviewPolicy,
+    /// More missing values than this lead to review.
+    pub max_missing: u32,
+}
+
+/// Whether a flagged input's prediction is released.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ReviewPolicy {
+    /// No prediction leaves.
+    Withhold,
+    /// The prediction is attached to the review.
+    Attach,
+}
+
+/// A known answer, as written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawKnownAnswer {
+    /// For messages.
+    pub name: String,
+    /// One value a feature, in order, in declared units.
+    pub inputs: Vec<f64>,
+    /// Expected probability by member name.
+    pub outputs: HashMap<String, f64>,
+    /// Largest accepted absolute difference.
+    pub tolerance: f64,
+}
+
+/// A feature, ready for the request path.
+#[derive(Debug)]
+pub struct Feature {
+    /// Key in requests.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// As declared, UCUM.
+    pub unit: String,
+    /// Converts what clients send.
+    pub declared: DeclaredUnit,
+    /// LOINC code.
+    pub loinc: Option<String>,
+    /// Outside: rejected.
+    pub possible: Interval,
+    /// Outside: review.
+    pub expected: Interval,
+    /// Measurement step in the declared unit.
+    pub precision: Option<f64>,
+    /// What a missing value means.
+    pub missing: Missing,
+}
+
+/// A known answer, ready for the engine.
+#[derive(Debug)]
+pub struct KnownAnswer {
+    /// For messages.
+    pub name: String,
+    /// Model inputs.
+    pub inputs: Vec<f32>,
+    /// Expected probabilities, in the members' order.
+    pub outputs: Vec<f32>,
+    /// Largest accepted absolute difference.
+    pub tolerance: f32,
+}
+
+/// A model's clinical meaning, checked. Made from verified bytes only by the bundle loader.
+#[derive(Debug)]
+pub struct ModelSpec {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: u32,
+    /// For people.
+    pub title: String,
+    /// For people.
+    pub intended_use: String,
+    /// In input order.
+    pub features: Vec<Feature>,
+    /// Feature index by name.
+    pub by_name: HashMap<String, usize>,
+    /// Compiled consistency rules.
+    pub rules: Vec<Rule>,
+    /// The networks.
+    pub members: Vec<MemberSpec>,
+    /// Bound on disagreement.
+    pub agreement: Option<Agreement>,
+    /// What is predicted.
+    pub outcome: OutcomeSpec,
+    /// Output hardening.
+    pub output: OutputSpec,
+    /// Review policy.
+    pub review: ReviewSpec,
+    /// Checked at load.
+    pub known_answers: Vec<KnownAnswer>,
+}
+
+impl ModelSpec {
+    /// Parses and checks the bytes of a `model.json`.
+    pub fn parse(bytes: &[u8]) -> Result<Arc<Self>, ModelError> {
+        let raw: RawModel = serde_json::from_slice(bytes)?;
+        if raw.format != 1 {
+            return Err(ModelError::Format(raw.format));
+        }
+        identifier("name", &raw.name, '-')?;
+        if raw.version == 0 {
+            return Err(invalid("version", "starts at 1"));
+        }
+        let (features, by_name) = features(raw.features)?;
+        let rules = rules(raw.consistency, &features, &by_name)?;
+        members(&raw.members, raw.agreement)?;
+        outcome(&raw.outcome, raw.output)?;
+        let known_answers = known_answers(raw.known_answers, features.len(), &raw.members)?;
+        Ok(Arc::new(Self {
+            name: raw.name,
+            version: raw.version,
+            title: raw.title,
+            intended_use: raw.intended_use,
+            features,
+            by_name,
+            rules,
+            members: raw.members,
+            agreement: raw.agreement,
+            outcome: raw.outcome,
+            output: raw.output,
+            review: raw.review,
+            known_answers,
+        }))
+    }
+
+    /// Names of the features at these indices.
+    pub fn names<'a>(&'a self, indices: &'a [usize]) -> impl Iterator<Item = &'a str> {
+        indices
+            .iter()
+            .filter_map(|&i| self.features.get(i))
+            .map(|f| f.name.as_str())
+    }
+}
+
+fn identifier(place: &str, name: &str, extra: char) -> Result<(), ModelError> {
+    let ok = (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == extra);
+    if ok {
+        Ok(())
+    } else {
+        Err(invalid(
+            place,
+            format!("{name:?} should be 1 to 64 of a-z, 0-9 and {extra:?}, a letter first"),
+        ))
+    }
+}
+
+fn features(raw: Vec<RawFeature>) -> Result<(Vec<Feature>, HashMap<String, usize>), ModelError> {
+    if raw.is_empty() || raw.len() > MAX_FEATURES {
+        return Err(invalid(
+            "features",
+            format!("1 to {MAX_FEATURES}, found {}", raw.len()),
+        ));
+    }
+    let mut by_name = HashMap::new();
+    let mut features = Vec::with_capacity(raw.len());
+    for f in raw {
+        identifier("feature", &f.name, '_')?;
+        if by_name.insert(f.name.clone(), features.len()).is_some() {
+            return Err(invalid(format!("feature {}", f.name), "declared twice"));
+        }
+        features.push(feature(f)?);
+    }
+    Ok((features, by_name))
+}
+
+fn feature(f: RawFeature) -> Result<Feature, ModelError> {
+    let wrong = |problem: &str| invalid(format!("feature {}", f.name), problem);
+    for interval in [f.possible, f.expected] {
+        if !(interval.min.is_finite() && interval.max.is_finite() && interval.min <= interval.max) {
+            return Err(wrong("an interval needs finite min <= max"));
+        }
+    }
+    if !(f.possible.contains(f.expected.min) && f.possible.contains(f.expected.max)) {
+        return Err(wrong("the expected range must lie inside the possible one"));
+    }
+    if f.precision.is_some_and(|p| !(p.is_finite() && p > 0.0)) {
+        return Err(wrong("precision must be positive"));
+    }
+    if f.kind == Kind::Boolean && !(f.possible.min >= 0.0 && f.possible.max <= 1.0) {
+        return Err(wrong("a boolean's possible range lies within 0 to 1"));
+    }
+    if let Missing::Impute(value) = f.missing
+        && !f.expected.contains(value)
+    {
+        return Err(wrong("the imputed value must lie in the expected range"));
+    }
+    if f.molar_mass.is_some_and(|m| !(m.is_finite() && m > 0.0)) || f.valence == Some(0) {
+        return Err(wrong("molar_mass and valence must be positive"));
+    }
+    let declared = DeclaredUnit::parse(&f.unit, f.molar_mass, f.valence).map_err(|source| {
+        ModelError::Unit {
+            feature: f.name.clone(),
+            unit: f.unit.clone(),
+            source,
+        }
+    })?;
+    Ok(Feature {
+        name: f.name,
+        title: f.title,
+        kind: f.kind,
+        unit: f.unit,
+        declared,
+        loinc: f.loinc,
+        possible: f.possible,
+        expected: f.expected,
+        precision: f.precision,
+        missing: f.missing,
+    })
+}
+
+fn rules(
+    raw: Vec<RawRule>,
+    features: &[Feature],
+    by_name: &HashMap<String, usize>,
+) -> Result<Vec<Rule>, ModelError> {
+    raw.into_iter()
+        .map(|r| {
+            let place = format!("consistency rule {}", r.id);
+            Rule::compile(r, features, by_name).map_err(|problem| invalid(place, problem))
+        })
+        .collect()
+}
+
+fn members(members: &[MemberSpec], agreement: Option<Agreement>) -> Result<(), ModelError> {
+    if members.is_empty() || members.len() > 8 {
+        return Err(invalid(
+            "members",
+            format!("1 to 8, found {}", members.len()),
+        ));
+    }
+    for (i, m) in members.iter().enumerate() {
+        identifier("member", &m.name, '-')?;
+        if members.iter().take(i).any(|other| other.name == m.name) {
+            return Err(invalid(format!("member {}", m.name), "declared twice"));
+        }
+    }
+    match agreement {
+        None if members.len() > 1 => Err(invalid("agreement", "an ensemble needs a bound")),
+        Some(a) if !(a.max_logit_spread > 0.0 && a.alpha > 0.0 && a.alpha < 1.0) => Err(invalid(
+            "agreement",
+            "needs max_logit_spread > 0 and 0 < alpha < 1",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn outcome(outcome: &OutcomeSpec, output: OutputSpec) -> Result<(), ModelError> {
+    let edges: Vec<f64> = outcome.bands.iter().filter_map(|b| b.below).collect();
+    let ascending = edges.iter().zip(edges.iter().skip(1)).all(|(a, b)| a < b);
+    let inside = edges.iter().all(|e| *e > 0.0 && *e < 1.0);
+    let last_open = outcome.bands.last().is_some_and(|b| b.below.is_none());
+    if !(ascending && inside && last_open && edges.len() + 1 == outcome.bands.len()) {
+        return Err(invalid(
+            "outcome.bands",
+            "need ascending `below` edges between 0 and 1, and a last band without one",
+        ));
+    }
+    if !(output.precision > 0.0 && output.precision <= 0.5) {
+        return Err(invalid(
+            "output.precision",
+            "must be above 0 and at most 0.5",
+        ));
+    }
+    // An edge elsewhere would tell a caller on which side of it the unrounded output lies:
+    // more than the declared precision (SCREENING, output hardening).
+    let steps = |e: f64| e / output.precision - 0.5;
+    if edges
+        .iter()
+        .any(|&e| (steps(e) - steps(e).round()).abs() > 1e-6)
+    {
+        return Err(invalid(
+            "outcome.bands",
+            "edges must lie half-way between two released probabilities",
+        ));
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the networks compute in float32"
+)]
+fn known_answers(
+    raw: Vec<RawKnownAnswer>,
+    features: usize,
+    members: &[MemberSpec],
+) -> Result<Vec<KnownAnswer>, ModelError> {
+    if raw.is_empty() {
+        return Err(invalid(
+            "known_answers",
+            "at least one is needed to prove the provider",
+        ));
+    }
+    raw.into_iter()
+        .map(|k| {
+            let wrong = |p: &str| invalid(format!("known answer {}", k.name), p);
+            if k.inputs.len() != features {
+                return Err(wrong("needs one input a feature"));
+            }
+            if k.outputs.len() != members.len() {
+                return Err(wrong("needs one output a member"));
+            }
+            let outputs = members
+                .iter()
+                .map(|m| k.outputs.get(&m.name).map(|&v| v as f32))
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| wrong("names a member that does not exist"))?;
+            if !(k.tolerance > 0.0 && k.tolerance <= 0.01) {
+                return Err(wrong("tolerance must be above 0 and at most 0.01"));
+            }
+            let inputs = k.inputs.iter().map(|&v| v as f32).collect();
+            Ok(KnownAnswer {
+                name: k.name,
+                inputs,
+                outputs,
+                tolerance: k.tolerance as f32,
+            })
+        })
+        .collect()
+}

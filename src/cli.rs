@@ -1,0 +1,107 @@
+//! The command line: one file a subcommand.
+
+use std::{fmt, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod bundle;
+mod check;
+#[cfg(feature = "tools")]
+mod dev;
+mod serve;
+
+/// Serves signed clinical models over mutual TLS, and screens every input first.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve demo models with throw-away keys, on loopback. Not for patients.
+    #[cfg(feature = "tools")]
+    Dev(dev::DevArguments),
+    /// Serve what a configuration file says.
+    Serve {
+        /// The configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Print every problem of a configuration file with its line.
+    Check {
+        /// The configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print a JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make, sign, verify and inspect model bundles.
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+}
+
+/// Why a command did not end well, by what a script should make of it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The thing asked about does not hold: exit 1.
+    DoesNotHold(anyhow::Error),
+    /// The command was called in a wrong way: exit 2.
+    Usage(anyhow::Error),
+    /// A file, port or library stands in the way: exit 3.
+    Environment(anyhow::Error),
+}
+
+impl Failure {
+    pub(crate) fn does_not_hold(error: impl Into<anyhow::Error>) -> Self {
+        Self::DoesNotHold(error.into())
+    }
+
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    pub(crate) fn environment(error: impl Into<anyhow::Error>) -> Self {
+        Self::Environment(error.into())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::DoesNotHold(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Environment(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::DoesNotHold(e) | Self::Usage(e) | Self::Environment(e)) = self;
+        // One line: every cause, outermost first.
+        write!(f, "{e:#}")
+    }
+}
+
+/// Runs the command that the arguments name.
+#[expect(
+    clippy::print_stderr,
+    reason = "a command says on stderr why it failed"
+)]
+pub(crate) fn run() -> ExitCode {
+    let result = match Arguments::parse().command {
+        #[cfg(feature = "tools")]
+        Command::Dev(arguments) => dev::run(&arguments),
+        Command::Serve { config } => serve::run(&config),
+        Command::Check { config, json } => check::run(&config, json),
+        Command::Bundle(command) => bundle::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("vitalgate: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `vitalgate serve`: verify, load, listen, drain.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, anyhow};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use vitalgate::{
+    admission::Admitter,
+    audit::AuditLog,
+    authn::Authenticator,
+    bundle::{LoadError, Models, TrustedKeys},
+    config::Config,
+    connection::Serving,
+    inference::{PINNED_SHA256, Runtime, find_library},
+    pipeline::Pipeline,
+    receive::BodyLimits,
+    server::{self, Application, DataPlane},
+    tls,
+};
+
+use super::Failure;
+
+pub(crate) fn run(path: &Path) -> Result<(), Failure> {
+    log_as_json();
+    silence_panics();
+    serve(load(path)?, |_| {})
+}
+
+/// Reads the configuration, or says everything that is wrong with it.
+pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|problems| {
+        let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::environment(anyhow!("{}: {}", path.display(), list.join("; ")))
+    })
+}
+
+fn log_as_json() {
+    tracing_subscriber::fmt()
+        .json()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
+/// A panic's message may quote what it choked on: only its place is logged.
+pub(crate) fn silence_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panic");
+    }));
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. `ready` is called when all listeners are up.
+pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), Failure> {
+    let models = load_models(&config)?;
+    let tls = tls::server_config(&config.data).map_err(Failure::environment)?;
+    let (audit, audit_writer) = AuditLog::open(&config.audit.directory)
+        .with_context(|| format!("audit log in {}", config.audit.directory.display()))
+        .map_err(Failure::Environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::environment)?;
+    let served = runtime.block_on(listen(config, models, tls, audit, ready));
+    // Ends what outlived the drain, and with it the last handles of the audit log.
+    drop(runtime);
+    if audit_writer.join().is_err() {
+        tracing::error!("the audit log's writer panicked");
+    }
+    served
+}
+
+fn load_models(config: &Config) -> Result<Models, Failure> {
+    let onnxruntime = &config.onnxruntime;
+    let library = find_library(onnxruntime.library.as_deref()).map_err(Failure::environment)?;
+    let sha256 = onnxruntime.sha256.as_deref().unwrap_or(PINNED_SHA256);
+    let runtime = Runtime::load(&library, sha256).map_err(Failure::environment)?;
+    let load = || {
+        let keys = TrustedKeys::read(&config.trust.keys)?;
+        Models::load(
+            &config.repository,
+            &config.models,
+            &keys,
+            &runtime,
+            onnxruntime.execution,
+        )
+    };
+    load().map_err(|error: LoadError| {
+        if error.is_environment() {
+            Failure::environment(error)
+        } else {
+            Failure::does_not_hold(error)
+        }
+    })
+}
+
+async fn listen(
+    config: Config,
+    models: Models,
+    tls: Arc<rustls::ServerConfig>,
+    audit: AuditLog,
+    ready: impl FnOnce(&Config),
+) -> Result<(), Failure> {
+    let bind = async |address| {
+        TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))
+            .map_err(Failure::Environment)
+    };
+    let data = bind(config.data.listen).await?;
+    let health = bind(config.health.listen).await?;
+    let drain = CancellationToken::new();
+    drain_on_signal(&drain)?;
+    ready(&config);
+    let Config {
+        limits, principals, ..
+    } = config;
+    let serving = Serving {
+        head: limits.head(),
+        idle: limits.idle(),
+        drain: drain.clone(),
+    };
+    let application = Arc::new(Application {
+        pipeline: Pipeline {
+            authenticator: Authenticator::new(principals),
+            models,
+            admitter: Admitter::new(limits.concurrent_requests),
+            body: BodyLimits {
+                bytes: limits.body_bytes,
+                time: limits.body(),
+            },
+        },
+        audit,
+        drain,
+    });
+    let health = tokio::spawn(server::serve_health(health, Arc::clone(&application)));
+    let plane = DataPlane {
+        listener: data,
+        tls,
+        serving,
+        connections: limits.connections,
+        drain_time: limits.drain(),
+    };
+    server::serve(plane, application).await;
+    // By now it has nobody to tell that the server is going; a kept connection must not hold it.
+    health.abort();
+    tracing::info!("drained");
+    Ok(())
+}
+
+fn drain_on_signal(drain: &CancellationToken) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::environment)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::environment)?;
+    let drain = drain.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+        drain.cancel();
+    });
+    Ok(())
+}

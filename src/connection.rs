@@ -1,0 +1,314 @@
+//! One TLS connection: requests one after another, each on an HTTP parser of its own.
+//!
+//! The parser and its buffers are dropped after every answer while the TLS connection lives on,
+//! so that nothing of a patient waits in them for the next request. A connection is used again
+//! only when the request's body was read to its end, the final response was flushed, nobody
+//! asked to close or upgrade, and not one byte has arrived that belongs to something else: an
+//! unread body must never be parsed as the next request. Otherwise: `close_notify`, and close.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    http::{HeaderValue, Request, Version, header},
+    response::Response,
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{receive::Framing, tls::PeerIdentity};
+
+/// Largest request head, bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// After a refusal the peer may still be sending; what it sends is discarded this long, so that
+/// a TCP reset does not overtake the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// And up to this many bytes.
+const LINGER_BYTES: usize = 64 << 20;
+
+/// How a connection is served.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Time for a request head.
+    pub head: Duration,
+    /// Time without a request.
+    pub idle: Duration,
+    /// Cancelled when the server drains.
+    pub drain: CancellationToken,
+}
+
+/// Who is on the other side; goes with every request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The verified certificate.
+    pub identity: Arc<PeerIdentity>,
+    /// The address.
+    pub source: SocketAddr,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As the protocol foresees.
+    Orderly,
+    /// The peer sent something that is not a request.
+    MalformedHttp,
+}
+
+/// What is to become of a connection after a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing of this request is left; the next may come.
+    Reuse,
+    /// Say goodbye. What the peer may still be sending is discarded unread.
+    Close,
+    /// As `Close`; what was read is not HTTP.
+    Malformed,
+}
+
+/// Serves one connection to its end. `handle` answers a request; it must call
+/// [`Framing::complete`] only when it has seen the end of the body.
+pub async fn serve<H, F>(tls: TlsStream<TcpStream>, serving: &Serving, handle: H) -> Ended
+where
+    H: Fn(Request<Incoming>, Framing) -> F,
+    F: Future<Output = Response>,
+{
+    let mut io = Plaintext {
+        tls,
+        first: None,
+        answer: Arc::default(),
+    };
+    loop {
+        let awaited = tokio::select! {
+            biased;
+            () = serving.drain.cancelled() => return close(io.tls, Ended::Orderly).await,
+            awaited = tokio::time::timeout(serving.idle, io.first_byte()) => awaited,
+        };
+        if !matches!(awaited, Ok(Ok(true))) {
+            return close(io.tls, Ended::Orderly).await;
+        }
+        let (returned, next) = one_request(io, serving, &handle).await;
+        io = returned;
+        match next {
+            Next::Reuse if !io.has_early_bytes().await => {}
+            Next::Reuse | Next::Close => return linger(io.tls, Ended::Orderly).await,
+            Next::Malformed => return linger(io.tls, Ended::MalformedHttp).await,
+        }
+    }
+}
+
+/// Reads one request, answers it, and says what is to become of the connection.
+async fn one_request<H, F>(mut io: Plaintext, serving: &Serving, handle: &H) -> (Plaintext, Next)
+where
+    H: Fn(Request<Incoming>, Framing) -> F,
+    F: Future<Output = Response>,
+{
+    let answer = Arc::new(AnswerState::default());
+    io.answer = Arc::clone(&answer);
+    let framing = Framing::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let reusable = may_reuse(&request);
+        let handled = handle(request, framing.clone());
+        let (answer, framing) = (&answer, &framing);
+        Box::pin(async move {
+            let mut response = handled.await;
+            if reusable && framing.is_complete() {
+                answer.reusable.store(true, Ordering::Release);
+            } else {
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer.made.store(true, Ordering::Release);
+            Ok::<_, Infallible>(response)
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(serving.head)
+        .max_header_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(io), service);
+    let mut ending = false;
+    let result = poll_fn(|cx| {
+        loop {
+            let polled = connection.poll_without_shutdown(cx);
+            // The answer's head is out, so this no longer adds `Connection: close`; it makes
+            // hyper stop after this request instead of waiting for the next.
+            if polled.is_pending() && !ending && answer.written.load(Ordering::Acquire) {
+                ending = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
+            return polled;
+        }
+    })
+    .await;
+    let parts = connection.into_parts();
+    let next = match result {
+        // Bytes behind the request are a pipelined request, or what a confused or hostile
+        // sender meant as part of this one. Neither is answered.
+        Ok(())
+            if ending && parts.read_buf.is_empty() && answer.reusable.load(Ordering::Acquire) =>
+        {
+            Next::Reuse
+        }
+        Err(e) if e.is_parse() || e.is_timeout() => Next::Malformed,
+        Ok(()) | Err(_) => Next::Close,
+    };
+    (parts.io.into_inner(), next)
+}
+
+/// Whether the connection may outlive this request, by its head. A chunked body is not worth
+/// the risk that somebody before us framed it differently (RFC 9112 section 11.2).
+fn may_reuse(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    let closing = [header::UPGRADE, header::EXPECT, header::TRANSFER_ENCODING];
+    let asked_to_close = headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.to_str().map_or(true, |v| {
+            v.split(',')
+                .any(|option| !option.trim().eq_ignore_ascii_case("keep-alive"))
+        })
+    });
+    request.version() == Version::HTTP_11
+        && !closing.iter().any(|name| headers.contains_key(name))
+        && !asked_to_close
+}
+
+/// Says goodbye to a peer that owes us nothing.
+async fn close(mut tls: TlsStream<TcpStream>, ended: Ended) -> Ended {
+    // A peer that is gone already needs no goodbye.
+    drop(tokio::time::timeout(LINGER, tls.shutdown()).await);
+    ended
+}
+
+/// Says goodbye to a peer that may still be sending, and discards that below TLS: closing with
+/// unread bytes would reset the connection, and the reset may overtake the answer.
+async fn linger(mut tls: TlsStream<TcpStream>, ended: Ended) -> Ended {
+    let discard = async {
+        tls.shutdown().await?;
+        let (mut tcp, _) = tls.into_inner();
+        let (mut ciphertext, mut left) = (vec![0u8; 16 * 1024], LINGER_BYTES);
+        while left > 0 {
+            match tcp.read(&mut ciphertext).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        io::Result::Ok(())
+    };
+    drop(tokio::time::timeout(LINGER, discard).await);
+    ended
+}
+
+/// What is known of the answer to the request being served.
+#[derive(Debug, Default)]
+struct AnswerState {
+    /// The final response was handed to hyper.
+    made: AtomicBool,
+    /// And hyper has begun to write it: its head is fixed.
+    written: AtomicBool,
+    /// The body was read to its end, and nobody asked to close or upgrade.
+    reusable: AtomicBool,
+}
+
+/// The decrypted stream, as hyper sees it.
+struct Plaintext {
+    tls: TlsStream<TcpStream>,
+    /// The first byte of a request, read while waiting for one.
+    first: Option<u8>,
+    answer: Arc<AnswerState>,
+}
+
+impl Plaintext {
+    /// Waits for a request to begin; `false` at end of stream.
+    async fn first_byte(&mut self) -> io::Result<bool> {
+        let mut byte = [0u8; 1];
+        let read = self.tls.read(&mut byte).await?;
+        self.first = byte.first().copied().filter(|_| read == 1);
+        Ok(read == 1)
+    }
+
+    /// Whether something arrived, end of stream included, before the answer could be known.
+    async fn has_early_bytes(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            Poll::Ready(
+                Pin::new(&mut self.tls)
+                    .poll_read(cx, &mut buffer)
+                    .is_ready(),
+            )
+        })
+        .await
+    }
+
+    fn note_write(&self) {
+        if self.answer.made.load(Ordering::Acquire) {
+            self.answer.written.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl AsyncRead for Plaintext {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(byte) = self.first.filter(|_| buffer.remaining() > 0) {
+            self.first = None;
+            buffer.put_slice(&[byte]);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.tls).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Plaintext {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.note_write();
+        Pin::new(&mut self.tls).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.note_write();
+        Pin::new(&mut self.tls).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}

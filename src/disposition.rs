@@ -1,0 +1,171 @@
+//! What may come of a request, and the stable codes that say why.
+//!
+//! A code is public: clients branch on it, `docs/errors.md` is generated from this table, and
+//! audit records carry it. None is ever renamed or reused. No code, pointer or message held
+//! here contains a patient's value, except where a type says [`Phi`].
+
+use std::sync::Arc;
+
+use crate::{bundle::model::ModelSpec, phi::Phi};
+
+/// The four outcomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every screen passed; the answer carries a prediction.
+    Predicted,
+    /// A person has to look; the prediction is withheld unless the bundle says `attach`.
+    Review,
+    /// The input cannot be a patient.
+    Rejected,
+    /// The caller, its rights or the server's state stand in the way.
+    Refused,
+    /// A request that asks for no prediction (a model's description) was answered.
+    Answered,
+}
+
+impl Outcome {
+    /// As it is written in answers and audit records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Predicted => "predicted",
+            Self::Review => "review",
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+            Self::Answered => "answered",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $outcome:ident, $status:literal, $title:literal, $remedy:literal;)*) => {
+        /// Why a request did not simply get its prediction.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code { $($(#[$doc])* #[doc = $title] $name),* }
+        impl Code {
+            /// Every code, in the order of `docs/errors.md`.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+            /// The code as clients and audit records see it.
+            pub fn as_str(self) -> &'static str { match self { $(Self::$name => $text),* } }
+            /// The outcome that this code leads to.
+            pub fn outcome(self) -> Outcome { match self { $(Self::$name => Outcome::$outcome),* } }
+            /// The HTTP status of an answer with this code (0: the TLS handshake ends instead).
+            pub fn status(self) -> u16 { match self { $(Self::$name => $status),* } }
+            /// What it means, in one sentence without a full stop.
+            pub fn title(self) -> &'static str { match self { $(Self::$name => $title),* } }
+            /// What the caller can do.
+            pub fn remedy(self) -> &'static str { match self { $(Self::$name => $remedy),* } }
+        }
+    };
+}
+
+codes! {
+    NoClientCertificate = "NO_CLIENT_CERTIFICATE", Refused, 0, "The client presented no certificate", "Present a client certificate of the configured CA (TLS alert certificate_required).";
+    UntrustedCertificate = "UNTRUSTED_CERTIFICATE", Refused, 0, "The client certificate is not of the configured CA, or is not valid for client authentication", "Use a certificate of the configured CA (TLS alert unknown_ca, bad_certificate or the like).";
+    CertificateNotCurrent = "CERTIFICATE_NOT_CURRENT", Refused, 403, "The client certificate has expired or is not valid yet", "Renew the certificate. At the handshake this is the TLS alert certificate_expired; on a connection that was open already it is a 403.";
+    HandshakeFailed = "HANDSHAKE_FAILED", Refused, 0, "The TLS handshake failed or took too long", "Speak TLS 1.2 or 1.3 with one of the server's suites.";
+    MalformedHttp = "MALFORMED_HTTP", Refused, 400, "The bytes are not an HTTP/1.1 request, or its head is too large or too slow", "Send a well-formed request head of at most 16 KiB.";
+    UnknownPrincipal = "UNKNOWN_PRINCIPAL", Refused, 403, "No principal is configured for this client certificate", "Ask the operator to configure a principal with this certificate's subject alternative name.";
+    Forbidden = "FORBIDDEN", Refused, 403, "This principal's roles do not include this action", "Ask the operator for a role that may do this.";
+    ModelNotPermitted = "MODEL_NOT_PERMITTED", Refused, 403, "This principal may not use a model of this name (whether or not there is one)", "Ask the operator to grant the model.";
+    UnknownPath = "UNKNOWN_PATH", Refused, 404, "There is nothing at this path", "See the interface description in the README.";
+    UnknownModel = "UNKNOWN_MODEL", Refused, 404, "No model of this name is served", "List the models with GET /v1/models.";
+    UnknownVersion = "UNKNOWN_VERSION", Refused, 404, "This version of the model is not served", "List the models with GET /v1/models.";
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", Refused, 405, "This path does not take this method", "Use a method that the Allow header names.";
+    BodyTimeout = "BODY_TIMEOUT", Refused, 408, "The request body did not arrive in time", "Send the whole body promptly.";
+    BodyIncomplete = "BODY_INCOMPLETE", Refused, 400, "The request body broke off or its framing is wrong", "Send as many bytes as announced.";
+    BodyTooLarge = "BODY_TOO_LARGE", Refused, 413, "The request body is larger than the server takes", "Send one patient a request.";
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", Refused, 415, "The body is not declared as plain application/json", "Send Content-Type: application/json and no Content-Encoding.";
+    MalformedJson = "MALFORMED_JSON", Rejected, 400, "The body is not JSON (RFC 8259)", "Correct the JSON at the pointer and position given.";
+    NotUtf8 = "NOT_UTF8", Rejected, 400, "The body is not UTF-8", "Encode the body as UTF-8.";
+    TooDeep = "TOO_DEEP", Rejected, 400, "The JSON is nested too deeply", "Send the documented shape; it is three levels deep.";
+    UnknownField = "UNKNOWN_FIELD", Rejected, 422, "The field is not part of the model's request", "Remove it, or correct its name; GET /v1/models/{model}/schema lists all fields.";
+    DuplicateKey = "DUPLICATE_KEY", Rejected, 422, "The same key is given twice", "Send each field once.";
+    WrongType = "WRONG_TYPE", Rejected, 422, "The value has the wrong JSON type", "Send a number, null, or an object with value and unit, as the schema says.";
+    NotWhole = "NOT_WHOLE", Rejected, 422, "The feature takes whole numbers only", "Send a whole number.";
+    NonFinite = "NON_FINITE", Rejected, 422, "The value is not a finite number", "Send null for a value that was not measured.";
+    TooLong = "TOO_LONG", Rejected, 422, "The text is too long", "Shorten it to the limit named.";
+    MissingValue = "MISSING_VALUE", Rejected, 422, "The model needs this value", "Send the value; this feature may not be left out.";
+    UnknownUnit = "UNKNOWN_UNIT", Rejected, 422, "The unit is not known", "Use a UCUM unit, or leave the unit out for the declared one.";
+    IncompatibleUnit = "INCOMPATIBLE_UNIT", Rejected, 422, "The unit does not measure this quantity", "Use one of the units named.";
+    ImpossibleValue = "IMPOSSIBLE_VALUE", Rejected, 422, "No living patient and no instrument gives this value", "Check the value, its decimal point and its unit.";
+    ImpossibleCombination = "IMPOSSIBLE_COMBINATION", Rejected, 422, "These values cannot be true together", "Check which value was entered where.";
+    OutsideExpected = "OUTSIDE_EXPECTED", Review, 200, "The value is outside the expected clinical range", "Confirm the measurement.";
+    ImplausibleCombination = "IMPLAUSIBLE_COMBINATION", Review, 200, "These values are implausible together", "Check which value was entered where.";
+    TooMuchMissing = "TOO_MUCH_MISSING", Review, 200, "More values are missing than the model may fill in", "Measure or send the missing values.";
+    Disagreement = "DISAGREEMENT", Review, 200, "The members of the ensemble disagree more than on the patients they were calibrated on", "Judge without the model.";
+    MemberFailed = "MEMBER_FAILED", Review, 200, "A network of the model gave no usable output for this input", "Judge without the model, and report it to the model's owner.";
+    Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold", "Try again after the time in Retry-After.";
+    ShuttingDown = "SHUTTING_DOWN", Refused, 503, "The server is draining", "Try again after the time in Retry-After; a load balancer sends you elsewhere.";
+    ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
+    AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";
+    Internal = "INTERNAL", Refused, 500, "The server failed", "Tell the operator the request id.";
+}
+
+/// One fault of an input: what, where, and what was expected.
+#[derive(Debug)]
+pub struct InputFault {
+    /// Stable code.
+    pub code: Code,
+    /// RFC 6901 pointer into the body. Keys are the caller's text, so it is treated as PHI.
+    pub pointer: Phi<String>,
+    /// The feature concerned, by its index in the model.
+    pub feature: Option<usize>,
+    /// What was expected. Never the patient's value.
+    pub expected: String,
+}
+
+/// The input cannot be a patient: every fault that the stage found.
+#[derive(Debug)]
+pub struct Rejection {
+    /// The model whose rules were broken (names the features).
+    pub spec: Arc<ModelSpec>,
+    /// At least one.
+    pub faults: Vec<InputFault>,
+}
+
+impl Rejection {
+    /// 400 when the bytes could not be read to their end as JSON, else 422.
+    pub fn status(&self) -> u16 {
+        self.faults
+            .iter()
+            .map(|f| f.code.status())
+            .min()
+            .unwrap_or(422)
+    }
+}
+
+/// Why a person has to look at the input.
+#[derive(Debug, Clone)]
+pub struct ReviewReason {
+    /// Stable code.
+    pub code: Code,
+    /// The features that drove it, ranked, by index.
+    pub features: Vec<usize>,
+    /// Plain words for a clinician; never a value.
+    pub message: String,
+}
+
+/// The caller or the server's state stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable code.
+    pub code: Code,
+    /// Seconds to wait, where waiting helps.
+    pub retry_after: Option<u32>,
+    /// For 405: the methods that are allowed.
+    pub allow: Option<&'static str>,
+}
+
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        let retry_after = match code.status() {
+            503 => Some(1),
+            _ => None,
+        };
+        Self {
+            code,
+            retry_after,
+            allow: None,
+        }
+    }
+}

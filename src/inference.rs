@@ -1,0 +1,29 @@
+//! Runs a model's networks: rows in, one probability per member and row out.
+//!
+//! ONNX Runtime is the largest body of code in the process and the only part not written in Rust,
+//! so everything about it is narrowed before it starts: the library is loaded only if its hash is
+//! the pinned one ([`Runtime`]), a graph is read by us before ONNX Runtime sees it ([`inspect`]),
+//! and a model must reproduce its known answers on the provider it will serve from, alone and in
+//! a full batch, before [`Engine::start`] returns.
+//!
+//! Every session belongs to one thread and is never locked. Rows wait in one bounded queue per
+//! model; a thread takes one row, adds whatever else is waiting up to `max_batch`, and runs. A
+//! row that makes a network fail is found by halving the batch, so that its neighbours, who are
+//! other patients, still get their answer.
+
+mod engine;
+mod graph;
+mod runtime;
+mod session;
+mod spec;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::engine::{Engine, ScoreError};
+pub use self::graph::{GraphError, GraphSummary, TensorSummary, inspect};
+pub use self::runtime::{PINNED_SHA256, Runtime, RuntimeError, VERSION, find_library};
+pub use self::session::{Execution, Provider, SessionError};
+pub use self::spec::{EngineError, EngineSpec, KnownAnswer, Limits, MemberSpec};
+pub use self::worker::{MemberOutput, Scored};

@@ -1,0 +1,219 @@
+//! A loaded model: its replicas, their queue, and the checks it passed before it may serve.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::runtime::Runtime;
+use super::session::{Execution, Network, Provider};
+use super::spec::{EngineError, EngineSpec, KnownAnswer, MemberSpec};
+use super::worker::{Job, Scored, Worker};
+
+/// Why a row was not scored. The row is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScoreError {
+    /// As many rows wait as are allowed to. Trying later may help.
+    #[error("the inference queue is full")]
+    QueueFull,
+    /// The engine has stopped, by a panic on one of its threads.
+    #[error("the inference engine has stopped")]
+    Stopped,
+    /// The row is not of this model.
+    #[error("the row has {found} inputs, the model takes {expected}")]
+    Width {
+        /// Inputs the model takes.
+        expected: usize,
+        /// Inputs the row has.
+        found: usize,
+    },
+}
+
+/// A running model. Dropping it ends its threads, after the rows they still hold.
+#[derive(Debug)]
+pub struct Engine<R: Scored> {
+    queue: Option<Sender<Job<R>>>,
+    threads: Vec<JoinHandle<()>>,
+    stopped: Arc<AtomicBool>,
+    provider: Provider,
+    features: usize,
+}
+
+impl<R: Scored> Engine<R> {
+    /// Inspects and loads every member once per thread, checks the known answers on the provider
+    /// asked for, and starts the threads.
+    pub fn start(runtime: &Runtime, spec: &EngineSpec) -> Result<Self, EngineError> {
+        spec.check()?;
+        let provider = match spec.execution {
+            Execution::Cpu => Provider::Cpu,
+            Execution::Cuda => Provider::Cuda,
+        };
+        let workers = (0..spec.limits.threads.get())
+            .map(|_| worker(runtime, spec, provider))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let (queue, waiting) = bounded(spec.limits.queue_rows.get());
+        let stopped = Arc::new(AtomicBool::new(false));
+        let mut engine = Self {
+            queue: Some(queue),
+            threads: Vec::with_capacity(workers.len()),
+            stopped,
+            provider,
+            features: spec.features.get(),
+        };
+        let model = spec.model.replace('\0', "");
+        for (index, worker) in workers.into_iter().enumerate() {
+            let waiting = waiting.clone();
+            let stopped = Arc::clone(&engine.stopped);
+            let thread = thread::Builder::new()
+                .name(format!("infer{index}-{model}"))
+                .spawn(move || worker.run(&waiting, &stopped))?;
+            engine.threads.push(thread);
+        }
+        Ok(engine)
+    }
+
+    /// Has `row` scored by every member and returns it. Cancel-safe: a row whose caller has gone
+    /// is not run.
+    pub async fn score(&self, row: Box<R>) -> Result<Box<R>, ScoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job { row, reply })?;
+        answer.await.map_err(|_| ScoreError::Stopped)
+    }
+
+    fn enqueue(&self, job: Job<R>) -> Result<(), ScoreError> {
+        let found = job.row.inputs().len();
+        if found != self.features {
+            return Err(ScoreError::Width {
+                expected: self.features,
+                found,
+            });
+        }
+        if !self.is_alive() {
+            return Err(ScoreError::Stopped);
+        }
+        let queue = self.queue.as_ref().ok_or(ScoreError::Stopped)?;
+        queue.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => ScoreError::QueueFull,
+            TrySendError::Disconnected(_) => ScoreError::Stopped,
+        })
+    }
+
+    /// Where the networks run.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// Whether the engine still scores. Once false, it stays so until the model is loaded anew.
+    pub fn is_alive(&self) -> bool {
+        !self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Rows waiting, for metrics.
+    pub fn queued_rows(&self) -> usize {
+        self.queue.as_ref().map_or(0, Sender::len)
+    }
+}
+
+impl<R: Scored> Drop for Engine<R> {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // A row may hold the last reference to its model and be dropped by a worker, which
+            // cannot wait for itself; it ends by itself, its queue being closed.
+            if thread.thread().id() != thread::current().id() {
+                drop(thread.join());
+            }
+        }
+    }
+}
+
+/// A replica whose every member has given every known answer.
+fn worker(runtime: &Runtime, spec: &EngineSpec, provider: Provider) -> Result<Worker, EngineError> {
+    let features = spec.features.get();
+    let max_batch = spec.limits.max_batch.get();
+    let mut networks = Vec::with_capacity(spec.members.len());
+    for (index, member) in spec.members.iter().enumerate() {
+        let MemberSpec {
+            name,
+            input,
+            output,
+            onnx,
+        } = member;
+        let mut network = Network::load(runtime, spec.execution, onnx, input, output, features)
+            .map_err(|source| EngineError::Session {
+                member: name.clone(),
+                source,
+            })?;
+        // Alone and in a full batch: a network whose answer for one patient depends on the
+        // others in the batch must not serve.
+        for known in &spec.known_answers {
+            check_known(
+                &mut network,
+                name,
+                index,
+                std::slice::from_ref(known),
+                1,
+                provider,
+            )?;
+        }
+        check_known(
+            &mut network,
+            name,
+            index,
+            &spec.known_answers,
+            max_batch,
+            provider,
+        )?;
+        networks.push(network);
+    }
+    Ok(Worker {
+        networks,
+        features,
+        max_batch,
+        after_run: spec.after_run,
+        packed: Zeroizing::new(Vec::with_capacity(max_batch.saturating_mul(features))),
+    })
+}
+
+fn check_known(
+    network: &mut Network,
+    member: &str,
+    index: usize,
+    answers: &[KnownAnswer],
+    rows: usize,
+    provider: Provider,
+) -> Result<(), EngineError> {
+    let batch: Vec<&KnownAnswer> = answers.iter().cycle().take(rows).collect();
+    let packed: Vec<f32> = batch
+        .iter()
+        .flat_map(|known| &known.inputs)
+        .copied()
+        .collect();
+    let mut found = Vec::with_capacity(rows);
+    network
+        .run(&packed, |outputs| found.extend_from_slice(outputs))
+        .map_err(|_| EngineError::KnownAnswerFailed {
+            member: member.to_owned(),
+            rows,
+            provider,
+        })?;
+    for (known, found) in batch.into_iter().zip(found) {
+        let expected = known.outputs.get(index).copied().unwrap_or(f32::NAN);
+        let close = (found - expected).abs() <= known.tolerance; // false for NaN
+        if !close {
+            return Err(EngineError::KnownAnswerWrong {
+                member: member.to_owned(),
+                answer: known.name.clone(),
+                rows,
+                provider,
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(())
+}

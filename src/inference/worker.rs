@@ -1,0 +1,138 @@
+//! The thread that owns a replica's networks and runs them on whatever rows are waiting.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::Receiver;
+use tokio::sync::oneshot;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::session::Network;
+
+/// A row that can be scored in place. It holds a patient's values, so it travels as one box and
+/// is never moved by value.
+pub trait Scored: Send + 'static {
+    /// The features in the model's order, as many as the model has.
+    fn inputs(&self) -> &[f32];
+
+    /// Takes what the member at index `member` of the engine's specification made of this row.
+    fn set_output(&mut self, member: usize, output: MemberOutput);
+}
+
+/// What one member made of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MemberOutput {
+    /// The probability of the outcome, 0 to 1.
+    Probability(f32),
+    /// The network answered with something that is no probability: NaN, or outside 0 to 1.
+    Invalid,
+    /// The network fails on this row.
+    Failed,
+}
+
+impl MemberOutput {
+    fn of(value: f32) -> Self {
+        // NaN lies in no range.
+        if (0.0..=1.0).contains(&value) {
+            Self::Probability(value)
+        } else {
+            Self::Invalid
+        }
+    }
+}
+
+/// A row on its way, with the place where its caller waits.
+pub(super) struct Job<R> {
+    pub(super) row: Box<R>,
+    pub(super) reply: oneshot::Sender<Box<R>>,
+}
+
+/// One thread's networks and its packing buffer.
+pub(super) struct Worker {
+    pub(super) networks: Vec<Network>,
+    pub(super) features: usize,
+    pub(super) max_batch: usize,
+    pub(super) after_run: fn(),
+    /// `max_batch` rows, allocated once so that it never moves.
+    pub(super) packed: Zeroizing<Vec<f32>>,
+}
+
+impl Worker {
+    /// Scores rows until every sender of `queue` is gone.
+    ///
+    /// A panic stops the whole engine, since what it left behind is unknown: `stopped` is set and
+    /// the thread lives on only to turn callers away, because a job left in the queue would keep
+    /// its caller waiting and its patient's values in memory.
+    pub(super) fn run<R: Scored>(mut self, queue: &Receiver<Job<R>>, stopped: &AtomicBool) {
+        let mut batch = Vec::with_capacity(self.max_batch);
+        while let Ok(job) = queue.recv() {
+            if stopped.load(Ordering::Acquire) {
+                continue;
+            }
+            batch.push(job);
+            batch.extend(queue.try_iter().take(self.max_batch.saturating_sub(1)));
+            let scored = catch_unwind(AssertUnwindSafe(|| {
+                // A row nobody awaits is not worth running; one of another width (which
+                // `Engine::score` does not admit) would shift its neighbours' values.
+                batch.retain(|job| {
+                    !job.reply.is_closed() && job.row.inputs().len() == self.features
+                });
+                self.score(&mut batch);
+                (self.after_run)();
+            }));
+            if scored.is_err() {
+                stopped.store(true, Ordering::Release);
+                self.packed.zeroize();
+                batch.clear();
+            }
+            for Job { row, reply } in batch.drain(..) {
+                drop(reply.send(row)); // handed back if the caller has just left, and dropped
+            }
+        }
+    }
+
+    // Not inlined, so that `after_run` is called with these frames below its own and can wipe
+    // them.
+    #[inline(never)]
+    fn score<R: Scored>(&mut self, batch: &mut [Job<R>]) {
+        for job in &mut *batch {
+            self.packed.extend_from_slice(job.row.inputs());
+        }
+        for (member, network) in self.networks.iter_mut().enumerate() {
+            score_member(network, member, &self.packed, batch);
+        }
+        self.packed.as_mut_slice().zeroize();
+        self.packed.clear();
+    }
+}
+
+/// Runs one member over a batch. If the run fails, halves the batch until the rows that make it
+/// fail stand alone: at most `2 * rows - 1` runs.
+fn score_member<R: Scored>(
+    network: &mut Network,
+    member: usize,
+    packed: &[f32],
+    batch: &mut [Job<R>],
+) {
+    if batch.is_empty() {
+        return;
+    }
+    let answered = network.run(packed, |outputs| {
+        for (job, &output) in batch.iter_mut().zip(outputs) {
+            job.row.set_output(member, MemberOutput::of(output));
+        }
+    });
+    if answered.is_ok() {
+        return;
+    }
+    if let [job] = batch {
+        job.row.set_output(member, MemberOutput::Failed);
+        return;
+    }
+    let middle = batch.len() / 2;
+    let width = packed.len() / batch.len();
+    let (left, right) = batch.split_at_mut(middle);
+    let (left_packed, right_packed) = packed.split_at(middle * width);
+    score_member(network, member, left_packed, left);
+    score_member(network, member, right_packed, right);
+}

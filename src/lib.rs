@@ -1,0 +1,34 @@
+//! Vitalgate serves clinical models and screens every input before a prediction exists.
+//!
+//! Terminate TLS, **authenticate**, **authorize**, **admit**, **receive**, **parse** (schema,
+//! units, precision), check **ranges**, check **consistency**, **clear**, **infer**, check
+//! **agreement**, **harden**, decide the **disposition**, **record**, answer. [`pipeline`] is
+//! that sentence as code; the modules below are in its order.
+
+pub mod config;
+
+pub mod connection;
+pub mod server;
+pub mod tls;
+
+pub mod admission;
+pub mod answer;
+pub mod audit;
+pub mod authn;
+pub mod authz;
+pub mod clinical;
+pub mod consensus;
+pub mod disposition;
+pub mod hardening;
+pub mod inference;
+pub mod pipeline;
+pub mod receive;
+pub mod review;
+pub mod schema;
+pub mod units;
+
+pub mod bundle;
+pub mod clock;
+pub mod phi;
+pub mod row;
+pub mod trail;

@@ -1,0 +1,9 @@
+//! The `vitalgate` command.
+
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    cli::run()
+}

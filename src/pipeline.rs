@@ -1,0 +1,171 @@
+//! The request path: one function, whose stages are types.
+//!
+//! Each stage takes what the stage before it made, and nothing else can make that. A stage
+//! cannot be skipped or swapped, because it would not compile.
+
+use std::sync::Arc;
+
+use axum::{body::Body, http::HeaderMap};
+
+use crate::{
+    admission::Admitter,
+    answer::Disposition,
+    authn::{Authenticator, Principal},
+    authz::{self, Action},
+    bundle::{LoadedModel, Models},
+    clinical, consensus,
+    disposition::{Code, Refusal, Rejection},
+    hardening::{self, Hardened},
+    inference::ScoreError,
+    receive::{self, BodyLimits, Framing},
+    review::{self, Withheld},
+    schema,
+    tls::PeerIdentity,
+    trail::{Stage, Trail},
+};
+
+/// Everything the request path needs.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Knows the principals.
+    pub authenticator: Authenticator,
+    /// What is served.
+    pub models: Models,
+    /// Bounds on requests in flight.
+    pub admitter: Admitter,
+    /// Bounds on a body.
+    pub body: BodyLimits,
+}
+
+/// A request for a prediction, as it arrived.
+#[derive(Debug)]
+pub struct Call {
+    /// The connection's certificate.
+    pub peer: Arc<PeerIdentity>,
+    /// Model's name, from the path.
+    pub model: String,
+    /// Model's version, from the path, if one was named; kept as text until it is parsed.
+    pub version: Option<String>,
+    /// The request's headers.
+    pub headers: HeaderMap,
+    /// The request's body, unread.
+    pub body: Body,
+    /// Told when the body was read to its end.
+    pub framing: Framing,
+}
+
+/// How a request's path may end short of a prediction.
+#[derive(Debug)]
+pub enum Stop {
+    /// The input cannot be a patient.
+    Rejected(Rejection),
+    /// A person has to look.
+    Withheld(Withheld),
+    /// The caller or the server's state stands in the way.
+    Refused(Refusal),
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<Withheld> for Stop {
+    fn from(withheld: Withheld) -> Self {
+        Self::Withheld(withheld)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Code> for Stop {
+    fn from(code: Code) -> Self {
+        Self::Refused(code.into())
+    }
+}
+
+impl From<ScoreError> for Stop {
+    fn from(error: ScoreError) -> Self {
+        match error {
+            ScoreError::QueueFull => Code::Overloaded.into(),
+            ScoreError::Stopped => Code::ModelUnavailable.into(),
+            ScoreError::Width { .. } => Code::Internal.into(),
+        }
+    }
+}
+
+impl From<Stop> for Disposition {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Rejected(rejection) => Self::Rejected(rejection),
+            Stop::Withheld(withheld) => Self::Review(withheld),
+            Stop::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+impl Pipeline {
+    /// Decides about one request for a prediction.
+    pub async fn predict(&self, trail: &mut Trail, call: Call) -> Disposition {
+        trail.action = Some(Action::Predict);
+        match self.path(trail, call).await {
+            Ok(hardened) => Disposition::Predicted(hardened),
+            Err(stop) => stop.into(),
+        }
+    }
+
+    async fn path(&self, trail: &mut Trail, call: Call) -> Result<Hardened, Stop> {
+        use Stage as S;
+        let principal = self.identify(trail, &call.peer)?;
+        let grant = authz::authorize(&principal, Action::Predict, &call.model);
+        let grant = trail.mark(S::Authorize, grant)?;
+        let model = self.find(&call.model, call.version.as_deref())?;
+        trail.model = Some(Arc::clone(&model));
+        let admission = trail.mark(S::Admit, self.admitter.admit(&grant, model))?;
+        let body = receive::read(
+            &admission,
+            call.headers,
+            call.body,
+            &self.body,
+            &call.framing,
+        );
+        let body = trail.mark(S::Receive, body.await)?;
+        let model = admission.model();
+        let observed = trail.mark(S::Parse, schema::parse(model.spec(), body.expose()));
+        drop(body);
+        let plausible = trail.mark(S::Ranges, clinical::check_ranges(observed?))?;
+        let consistent = trail.mark(S::Consistency, clinical::check_consistency(plausible))?;
+        let cleared = trail.mark(S::Clear, review::clear(consistent))?;
+        let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
+        let consensus = trail.mark(S::Agree, consensus::agree(scores))?;
+        Ok(trail.mark(S::Harden, hardening::release(consensus)))
+    }
+
+    /// Authenticates the caller and notes it on the trail.
+    pub fn identify(&self, trail: &mut Trail, peer: &PeerIdentity) -> Result<Arc<Principal>, Code> {
+        let principal = self.authenticator.authenticate(peer);
+        let principal = trail.mark(Stage::Authenticate, principal)?;
+        trail.principal = Some(Arc::clone(&principal));
+        Ok(principal)
+    }
+
+    /// Finds what a path names.
+    pub fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<LoadedModel>, Code> {
+        if !self.models.contains(name) {
+            return Err(Code::UnknownModel);
+        }
+        let version = match version {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| Code::UnknownVersion)?),
+        };
+        self.models
+            .get(name, version)
+            .cloned()
+            .ok_or(Code::UnknownVersion)
+    }
+}

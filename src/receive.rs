@@ -1,0 +1,108 @@
+//! [`Admission`] → [`Received`]: the whole request body, within size and time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+
+use crate::{admission::Admission, disposition::Code, phi::Phi};
+
+/// Bounds on a body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Largest size.
+    pub bytes: usize,
+    /// Longest wait for its last byte.
+    pub time: Duration,
+}
+
+/// Whether a request's body was read to its end: the connection may be used again only then.
+#[derive(Clone, Debug, Default)]
+pub struct Framing(Arc<AtomicBool>);
+
+impl Framing {
+    /// Notes that the body's end was seen.
+    pub fn complete(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the body's end was seen.
+    pub fn is_complete(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A whole body, wiped when dropped; made only by [`read`].
+#[derive(Debug)]
+pub struct Received(Phi<Vec<u8>>);
+
+impl Received {
+    /// The bytes.
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose()
+    }
+}
+
+/// Reads the body of an admitted request.
+pub async fn read(
+    _admission: &Admission,
+    headers: HeaderMap,
+    body: Body,
+    limits: &BodyLimits,
+    framing: &Framing,
+) -> Result<Received, Code> {
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(is_json);
+    if !json || headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Code::UnsupportedMediaType);
+    }
+    // What is announced too large is refused unread.
+    let announced = body.size_hint().lower();
+    if usize::try_from(announced).is_ok_and(|n| n > limits.bytes) {
+        return Err(Code::BodyTooLarge);
+    }
+    tokio::time::timeout(limits.time, collect(body, limits.bytes, framing))
+        .await
+        .unwrap_or(Err(Code::BodyTimeout))
+}
+
+/// `application/json`, with no parameter but a UTF-8 charset (RFC 8259 knows none at all).
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    parts
+        .next()
+        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"))
+        && parts.all(|p| {
+            p.eq_ignore_ascii_case("charset=utf-8") || p.eq_ignore_ascii_case("charset=\"utf-8\"")
+        })
+}
+
+async fn collect(mut body: Body, limit: usize, framing: &Framing) -> Result<Received, Code> {
+    let expected = usize::try_from(body.size_hint().lower())
+        .unwrap_or(0)
+        .min(limit);
+    let mut bytes = Phi::new(Vec::with_capacity(expected));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Code::BodyIncomplete)?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.expose().len().saturating_add(data.len()) > limit {
+                return Err(Code::BodyTooLarge);
+            }
+            bytes.expose_mut().extend_from_slice(&data);
+        }
+    }
+    framing.complete();
+    Ok(Received(bytes))
+}

@@ -1,0 +1,90 @@
+//! Clears an input for inference, or ends its path for a person to look: [`Consistent`] →
+//! [`Cleared`].
+
+use std::sync::Arc;
+
+use crate::{
+    bundle::model::{ModelSpec, ReviewPolicy},
+    clinical::Consistent,
+    disposition::ReviewReason,
+    row::{FeatureSet, Row},
+};
+
+/// Why inference may run; there is no other way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clearance {
+    /// No screen found a reason for review.
+    Clear,
+    /// A reason was found, and the bundle's policy attaches the prediction to the review.
+    Attached,
+}
+
+/// May be scored; made only by [`clear`].
+#[derive(Debug)]
+pub struct Cleared {
+    row: Box<Row>,
+    clearance: Clearance,
+}
+
+impl Cleared {
+    pub(crate) fn into_parts(self) -> (Box<Row>, Clearance) {
+        (self.row, self.clearance)
+    }
+}
+
+/// A person has to look, and no prediction leaves. Holds reasons, no values.
+#[derive(Debug)]
+pub struct Withheld {
+    /// Whose rules asked for review.
+    pub spec: Arc<ModelSpec>,
+    /// At least one.
+    pub reasons: Vec<ReviewReason>,
+    /// What was done to the input.
+    pub handling: Handling,
+}
+
+/// What was done to the input before screening, by feature.
+#[derive(Clone, Copy, Debug)]
+pub struct Handling {
+    /// Rounded to measurement precision.
+    pub rounded: FeatureSet,
+    /// Converted from another unit.
+    pub converted: FeatureSet,
+    /// Filled in as the bundle declares.
+    pub imputed: FeatureSet,
+}
+
+impl Handling {
+    pub(crate) fn of(row: &Row) -> Self {
+        Self {
+            rounded: row.rounded,
+            converted: row.converted,
+            imputed: row.imputed,
+        }
+    }
+}
+
+/// Ends the path of a row with reasons for review, unless the policy attaches predictions.
+pub(crate) fn decide(row: Box<Row>) -> Result<(Box<Row>, Clearance), Withheld> {
+    if row.reasons.is_empty() {
+        return Ok((row, Clearance::Clear));
+    }
+    match row.spec().review.policy {
+        ReviewPolicy::Attach => Ok((row, Clearance::Attached)),
+        ReviewPolicy::Withhold => Err(withhold(row)),
+    }
+}
+
+/// Ends a row's path; its values are wiped here.
+pub(crate) fn withhold(mut row: Box<Row>) -> Withheld {
+    Withheld {
+        spec: Arc::clone(row.spec()),
+        reasons: std::mem::take(&mut row.reasons),
+        handling: Handling::of(&row),
+    }
+}
+
+/// Decides whether the networks may see this input.
+pub fn clear(consistent: Consistent) -> Result<Cleared, Withheld> {
+    decide(consistent.into_row()).map(|(row, clearance)| Cleared { row, clearance })
+}

@@ -1,0 +1,143 @@
+//! One patient's observations on their way through the stages.
+
+use std::{fmt, sync::Arc};
+
+use zeroize::Zeroize;
+
+use crate::{
+    bundle::model::ModelSpec,
+    disposition::ReviewReason,
+    inference::{MemberOutput, Scored},
+};
+
+/// A set of features, by index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeatureSet(u128);
+
+impl FeatureSet {
+    /// Adds a feature; `false` when it was in already.
+    pub fn insert(&mut self, feature: usize) -> bool {
+        let bit = 1u128 << (feature & 127);
+        let fresh = self.0 & bit == 0;
+        self.0 |= bit;
+        fresh
+    }
+
+    /// Whether the feature is in.
+    pub fn contains(self, feature: usize) -> bool {
+        self.0 & (1u128 << (feature & 127)) != 0
+    }
+
+    /// How many are in.
+    pub fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether none is in.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The members, ascending.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..128).filter(move |&i| self.contains(i))
+    }
+}
+
+/// The one allocation that a patient's values live in; every stage type wraps a `Box<Row>`,
+/// so that moving a request from stage to stage copies a pointer and never a value.
+///
+/// Not `Clone`, not `Serialize`; `Debug` shows no value; wiped when dropped.
+pub struct Row {
+    spec: Arc<ModelSpec>,
+    values: Box<[f64]>,
+    inputs: Box<[f32]>,
+    outputs: Box<[MemberOutput]>,
+    /// Values rounded to measurement precision.
+    pub(crate) rounded: FeatureSet,
+    /// Values converted from another unit.
+    pub(crate) converted: FeatureSet,
+    /// Values not measured, filled in as the bundle declares.
+    pub(crate) imputed: FeatureSet,
+    /// What the screens found so far, for a person to look at.
+    pub(crate) reasons: Vec<ReviewReason>,
+}
+
+impl Row {
+    /// A row with nothing measured.
+    pub(crate) fn new(spec: Arc<ModelSpec>) -> Box<Self> {
+        let (features, members) = (spec.features.len(), spec.members.len());
+        Box::new(Self {
+            spec,
+            values: vec![f64::NAN; features].into_boxed_slice(),
+            inputs: vec![f32::NAN; features].into_boxed_slice(),
+            outputs: vec![MemberOutput::Failed; members].into_boxed_slice(),
+            rounded: FeatureSet::default(),
+            converted: FeatureSet::default(),
+            imputed: FeatureSet::default(),
+            reasons: Vec::new(),
+        })
+    }
+
+    /// The rules this row is judged by.
+    pub fn spec(&self) -> &Arc<ModelSpec> {
+        &self.spec
+    }
+
+    /// Values in declared units, NaN where not measured.
+    pub(crate) fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Sets a measured value, in the declared unit.
+    pub(crate) fn set(&mut self, feature: usize, value: f64) {
+        if let Some(slot) = self.values.get_mut(feature) {
+            // Adding zero turns -0.0 into 0.0: one value, one fingerprint.
+            *slot = value + 0.0;
+        }
+    }
+
+    /// Fixes the networks' inputs from the values, once all are in.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the networks compute in float32"
+    )]
+    pub(crate) fn freeze_inputs(&mut self) {
+        for (input, value) in self.inputs.iter_mut().zip(&self.values) {
+            *input = *value as f32;
+        }
+    }
+
+    /// The members' outputs, in the bundle's order.
+    pub(crate) fn outputs(&self) -> &[MemberOutput] {
+        &self.outputs
+    }
+}
+
+impl Scored for Row {
+    fn inputs(&self) -> &[f32] {
+        &self.inputs
+    }
+
+    fn set_output(&mut self, member: usize, output: MemberOutput) {
+        if let Some(slot) = self.outputs.get_mut(member) {
+            *slot = output;
+        }
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        self.values.zeroize();
+        self.inputs.zeroize();
+        self.outputs.fill(MemberOutput::Failed);
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row")
+            .field("model", &self.spec.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,477 @@
+//! Request body → [`Observed`]: strict JSON, known fields, declared types, units, precision.
+//!
+//! A pull parser reads the body once, in place. Every fault is collected with its RFC 6901
+//! pointer before the request is rejected, so that an integrator mends a request in one go;
+//! only broken JSON ends the reading early, since what follows it has no meaning.
+
+use std::sync::Arc;
+
+use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
+
+use crate::{
+    bundle::model::{Feature, Kind, Missing, ModelSpec},
+    disposition::{Code, InputFault, Rejection},
+    phi::Phi,
+    row::{FeatureSet, Row},
+    units::{Conversion, UnitError, round_to_step},
+};
+
+mod describe;
+pub use describe::request_schema;
+
+/// Faults reported at most: a hostile body must not make a large answer.
+const MAX_FAULTS: usize = 64;
+/// Longest `context.encounter`, in bytes.
+const MAX_ENCOUNTER: usize = 128;
+
+/// A body that had the model's schema; made only by [`parse`].
+#[derive(Debug)]
+pub struct Observed(Box<Row>);
+
+impl Observed {
+    pub(crate) fn into_row(self) -> Box<Row> {
+        self.0
+    }
+}
+
+/// Reads a request body by the model's schema.
+pub fn parse(spec: &Arc<ModelSpec>, body: &[u8]) -> Result<Observed, Rejection> {
+    let (text, utf8_error) = match std::str::from_utf8(body) {
+        Ok(_) => (body, None),
+        Err(e) => (
+            body.get(..e.valid_up_to()).unwrap_or_default(),
+            Some(e.valid_up_to()),
+        ),
+    };
+    let mut reader = Reader {
+        json: Jiter::new(text).with_allow_inf_nan(),
+        row: Row::new(Arc::clone(spec)),
+        at: Phi::new(String::with_capacity(96)),
+        seen: FeatureSet::default(),
+        observations_read: false,
+        faults: Vec::new(),
+    };
+    match reader.document() {
+        // Without observations, a list of everything that is missing would be noise.
+        Ok(()) if utf8_error.is_none() && !reader.observations_read => {}
+        Ok(()) if utf8_error.is_none() => reader.require_all(),
+        Ok(()) => reader.not_utf8(utf8_error.unwrap_or_default()),
+        Err(error) => match utf8_error {
+            Some(at) => reader.not_utf8(at),
+            None => reader.broken(&error),
+        },
+    }
+    if reader.faults.is_empty() {
+        reader.row.freeze_inputs();
+        Ok(Observed(reader.row))
+    } else {
+        Err(Rejection {
+            spec: Arc::clone(spec),
+            faults: reader.faults,
+        })
+    }
+}
+
+/// Where in the documented shape the reader stands.
+#[derive(Clone, Copy)]
+enum Key {
+    Observations,
+    Context,
+    Encounter,
+    Feature(usize),
+    Value,
+    Unit,
+    Unknown,
+}
+
+/// A number as it was sent, before unit and precision are applied.
+#[derive(Clone, Copy)]
+enum Sent {
+    Null,
+    Number(f64),
+    Bool(bool),
+    /// Something else; a fault has been noted.
+    Wrong,
+}
+
+struct Reader<'j> {
+    json: Jiter<'j>,
+    row: Box<Row>,
+    /// Pointer to the value being read. Keys are the caller's words, so it is PHI.
+    at: Phi<String>,
+    seen: FeatureSet,
+    observations_read: bool,
+    faults: Vec<InputFault>,
+}
+
+type Read<T> = Result<T, JiterError>;
+
+impl Reader<'_> {
+    fn document(&mut self) -> Read<()> {
+        if self.json.peek()? == Peek::Object {
+            let (mut observations, mut context) = (false, false);
+            self.object(
+                |_, key| match key {
+                    "observations" => Key::Observations,
+                    "context" => Key::Context,
+                    _ => Key::Unknown,
+                },
+                |reader, key| match key {
+                    Key::Observations if !std::mem::replace(&mut observations, true) => {
+                        reader.observations()
+                    }
+                    Key::Context if !std::mem::replace(&mut context, true) => reader.context(),
+                    other => reader.unexpected(other, "observations, context"),
+                },
+            )?;
+            if !observations {
+                self.at.expose_mut().push_str("/observations");
+                self.fault(Code::MissingValue, None, "an object of observations");
+                self.at.expose_mut().clear();
+            }
+        } else {
+            self.wrong_type(None, "an object with observations")?;
+        }
+        self.json.finish()
+    }
+
+    fn observations(&mut self) -> Read<()> {
+        if self.json.peek()? != Peek::Object {
+            return self.wrong_type(None, "an object of observations");
+        }
+        self.observations_read = true;
+        self.object(
+            |spec, key| {
+                spec.by_name
+                    .get(key)
+                    .map_or(Key::Unknown, |&i| Key::Feature(i))
+            },
+            |reader, key| match key {
+                Key::Feature(i) if reader.seen.insert(i) => reader.observation(i),
+                Key::Feature(i) => reader.duplicate(Some(i)),
+                other => reader.unexpected(other, "a feature of this model"),
+            },
+        )
+    }
+
+    fn observation(&mut self, index: usize) -> Read<()> {
+        let (mut value, mut conversion) = (None, None);
+        if self.json.peek()? == Peek::Object {
+            let mut unit_seen = false;
+            self.object(
+                |_, key| match key {
+                    "value" => Key::Value,
+                    "unit" => Key::Unit,
+                    _ => Key::Unknown,
+                },
+                |reader, key| match key {
+                    Key::Value if value.is_none() => {
+                        value = Some(reader.number(index)?);
+                        Ok(())
+                    }
+                    Key::Unit if !std::mem::replace(&mut unit_seen, true) => {
+                        conversion = reader.unit(index)?;
+                        Ok(())
+                    }
+                    other => reader.unexpected(other, "value, unit"),
+                },
+            )?;
+            if value.is_none() {
+                let mark = self.descend("value");
+                self.fault(
+                    Code::MissingValue,
+                    Some(index),
+                    "a number, or null when not measured",
+                );
+                self.ascend(mark);
+            }
+        } else {
+            value = Some(self.number(index)?);
+        }
+        self.accept(index, value.unwrap_or(Sent::Wrong), conversion);
+        Ok(())
+    }
+
+    /// Applies type, precision and unit of the feature to what was sent.
+    fn accept(&mut self, index: usize, sent: Sent, conversion: Option<Conversion>) {
+        let spec = Arc::clone(self.row.spec());
+        let Some(feature) = spec.features.get(index) else {
+            return;
+        };
+        let number = match (sent, feature.kind) {
+            (Sent::Null | Sent::Wrong, _) => return,
+            (Sent::Bool(b), Kind::Boolean) => f64::from(u8::from(b)),
+            (Sent::Bool(_), Kind::Quantity | Kind::Ordinal) => {
+                return self.fault(Code::WrongType, Some(index), &expected_type(feature));
+            }
+            (Sent::Number(n), _) if !n.is_finite() => {
+                return self.fault(Code::NonFinite, Some(index), "a finite number, or null");
+            }
+            (Sent::Number(n), _) => n,
+        };
+        let mut value = number;
+        if let Some(precision) = feature.precision {
+            // In the submitted unit: that is where the instrument's digits are.
+            let step = conversion.as_ref().map_or(precision, |c| c.step(precision));
+            let rounded = round_to_step(number, step);
+            if rounded.changed {
+                self.row.rounded.insert(index);
+            }
+            value = rounded.value;
+        }
+        if feature.kind != Kind::Quantity && number.fract() != 0.0 {
+            return self.fault(Code::NotWhole, Some(index), &expected_type(feature));
+        }
+        if let Some(conversion) = conversion.filter(|c| !c.is_identity()) {
+            self.row.converted.insert(index);
+            value = conversion.apply(value);
+        }
+        self.row.set(index, value);
+    }
+
+    fn number(&mut self, index: usize) -> Read<Sent> {
+        let peek = self.json.peek()?;
+        match peek {
+            Peek::Null => self.json.known_null().map(|()| Sent::Null),
+            Peek::True | Peek::False => self.json.known_bool(peek).map(Sent::Bool),
+            _ if peek.is_num() => {
+                let digits = self.json.known_number_bytes(peek)?;
+                // A number too large for a double reads as infinity, and is refused as such.
+                let parsed = std::str::from_utf8(digits)
+                    .ok()
+                    .and_then(|d| d.parse().ok());
+                Ok(Sent::Number(parsed.unwrap_or(f64::NAN)))
+            }
+            _ => {
+                let spec = Arc::clone(self.row.spec());
+                let expected = spec
+                    .features
+                    .get(index)
+                    .map(expected_type)
+                    .unwrap_or_default();
+                self.wrong_type(Some(index), &expected)?;
+                Ok(Sent::Wrong)
+            }
+        }
+    }
+
+    fn unit(&mut self, index: usize) -> Read<Option<Conversion>> {
+        if self.json.peek()? != Peek::String {
+            self.wrong_type(Some(index), "a UCUM unit as a string")?;
+            return Ok(None);
+        }
+        let spec = Arc::clone(self.row.spec());
+        let Some(feature) = spec.features.get(index) else {
+            return Ok(None);
+        };
+        let unit = self.json.known_str()?;
+        let code = match feature.declared.convert(unit) {
+            Ok(conversion) => return Ok(Some(conversion)),
+            Err(UnitError::TooLong) => Code::TooLong,
+            Err(UnitError::NotCommensurable) => Code::IncompatibleUnit,
+            Err(UnitError::Unknown | UnitError::MolarMass | UnitError::Valence) => {
+                Code::UnknownUnit
+            }
+        };
+        let expected = format!(
+            "{}, or a unit of the same kind such as {}",
+            feature.unit,
+            feature.declared.accepted_examples().join(", ")
+        );
+        self.fault(code, Some(index), &expected);
+        Ok(None)
+    }
+
+    fn context(&mut self) -> Read<()> {
+        if self.json.peek()? != Peek::Object {
+            return self.wrong_type(None, "an object with encounter");
+        }
+        let mut encounter = false;
+        self.object(
+            |_, key| {
+                if key == "encounter" {
+                    Key::Encounter
+                } else {
+                    Key::Unknown
+                }
+            },
+            |reader, key| match key {
+                Key::Encounter if !std::mem::replace(&mut encounter, true) => reader.encounter(),
+                other => reader.unexpected(other, "encounter"),
+            },
+        )
+    }
+
+    fn encounter(&mut self) -> Read<()> {
+        match self.json.peek()? {
+            Peek::Null => self.json.known_null(),
+            Peek::String => {
+                if self.json.known_str()?.len() > MAX_ENCOUNTER {
+                    self.fault(
+                        Code::TooLong,
+                        None,
+                        &format!("at most {MAX_ENCOUNTER} bytes"),
+                    );
+                }
+                Ok(())
+            }
+            _ => self.wrong_type(None, "an opaque string"),
+        }
+    }
+
+    /// Walks an object: names each key, moves the pointer there, reads the value.
+    fn object(
+        &mut self,
+        name: impl Fn(&ModelSpec, &str) -> Key,
+        mut read: impl FnMut(&mut Self, Key) -> Read<()>,
+    ) -> Read<()> {
+        let mark = self.at.expose().len();
+        let mut first = true;
+        loop {
+            let Self { json, row, at, .. } = self;
+            let next = if first {
+                json.known_object()?
+            } else {
+                json.next_key()?
+            };
+            let Some(text) = next else { return Ok(()) };
+            first = false;
+            let key = name(row.spec(), text);
+            push_token(at.expose_mut(), text);
+            read(self, key)?;
+            self.ascend(mark);
+        }
+    }
+
+    /// A key that is unknown, or known and given before.
+    fn unexpected(&mut self, key: Key, expected: &str) -> Read<()> {
+        if matches!(key, Key::Unknown) {
+            self.fault(Code::UnknownField, None, expected);
+            self.json.next_skip()
+        } else {
+            self.duplicate(None)
+        }
+    }
+
+    fn duplicate(&mut self, feature: Option<usize>) -> Read<()> {
+        self.fault(Code::DuplicateKey, feature, "one value a key");
+        self.json.next_skip()
+    }
+
+    fn wrong_type(&mut self, feature: Option<usize>, expected: &str) -> Read<()> {
+        let code = if self.json.peek()?.is_num() || feature.is_some() || self.json_value() {
+            Code::WrongType
+        } else {
+            Code::MalformedJson
+        };
+        if code == Code::WrongType {
+            // Skip first: a syntax error inside is the better message, and comes by itself.
+            self.json.next_skip()?;
+        }
+        self.fault(code, feature, expected);
+        Ok(())
+    }
+
+    /// Whether a JSON value starts here at all.
+    fn json_value(&mut self) -> bool {
+        matches!(
+            self.json.peek(),
+            Ok(Peek::Null | Peek::True | Peek::False | Peek::String | Peek::Array | Peek::Object)
+        )
+    }
+
+    fn require_all(&mut self) {
+        let spec = Arc::clone(self.row.spec());
+        for (index, feature) in spec.features.iter().enumerate() {
+            let missing = self.row.values().get(index).is_none_or(|v| v.is_nan());
+            // A value that was sent and is faulty has its own fault already.
+            if !missing || self.faults.iter().any(|f| f.feature == Some(index)) {
+                continue;
+            }
+            match feature.missing {
+                Missing::Impute(value) => {
+                    self.row.imputed.insert(index);
+                    self.row.set(index, value);
+                }
+                Missing::Reject => {
+                    let at = self.at.expose_mut();
+                    at.clear();
+                    at.push_str("/observations/");
+                    at.push_str(&feature.name);
+                    self.fault(Code::MissingValue, Some(index), &expected_type(feature));
+                }
+            }
+        }
+    }
+
+    fn broken(&mut self, error: &JiterError) {
+        let position = self.json.error_position(error.index);
+        let (code, what) = match &error.error_type {
+            JiterErrorType::JsonError(JsonErrorType::RecursionLimitExceeded) => {
+                (Code::TooDeep, "nested too deeply".to_owned())
+            }
+            // Of the library's messages only this one would repeat the caller's text.
+            JiterErrorType::JsonError(JsonErrorType::DuplicateKey(_)) => {
+                (Code::DuplicateKey, "duplicate key".to_owned())
+            }
+            other => (Code::MalformedJson, other.to_string()),
+        };
+        let expected = format!(
+            "JSON; {what} at line {} column {}",
+            position.line, position.column
+        );
+        self.fault(code, None, &expected);
+    }
+
+    fn not_utf8(&mut self, offset: usize) {
+        self.fault(Code::NotUtf8, None, &format!("UTF-8; byte {offset} is not"));
+    }
+
+    fn fault(&mut self, code: Code, feature: Option<usize>, expected: &str) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(InputFault {
+                code,
+                pointer: Phi::new(self.at.expose().clone()),
+                feature,
+                expected: expected.to_owned(),
+            });
+        }
+    }
+
+    fn descend(&mut self, token: &str) -> usize {
+        let mark = self.at.expose().len();
+        push_token(self.at.expose_mut(), token);
+        mark
+    }
+
+    fn ascend(&mut self, mark: usize) {
+        self.at.expose_mut().truncate(mark);
+    }
+}
+
+/// RFC 6901 section 3: `~` and `/` are escaped; a hostile key is cut to a bounded length.
+fn push_token(pointer: &mut String, token: &str) {
+    pointer.push('/');
+    for c in token.chars().take(64) {
+        match c {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
+}
+
+fn expected_type(feature: &Feature) -> String {
+    let null = match feature.missing {
+        Missing::Reject => "",
+        Missing::Impute(_) => ", or null when not measured",
+    };
+    match feature.kind {
+        Kind::Quantity => format!("a number in {}{null}", feature.unit),
+        Kind::Ordinal => format!("a whole number{null}"),
+        Kind::Boolean => format!("true or false (or 1 or 0){null}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

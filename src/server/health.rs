@@ -1,0 +1,52 @@
+//! `/livez` and `/readyz`, in plaintext, and nothing else: for kubelets and load balancers.
+
+use std::{io, sync::Arc};
+
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::Application;
+
+/// Serves until the server drains.
+pub async fn serve(listener: TcpListener, application: Arc<Application>) -> io::Result<()> {
+    let drained = Arc::clone(&application);
+    let router = Router::new()
+        .route("/livez", get(|| async { Json(json!({"live": true})) }))
+        .route("/readyz", get(ready))
+        .with_state(application);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { drained.drain.cancelled().await })
+        .await
+}
+
+/// Ready means: not draining, every model's threads run on the declared provider, and the audit
+/// log took its last record.
+async fn ready(State(application): State<Arc<Application>>) -> impl IntoResponse {
+    let models: Vec<_> = application
+        .pipeline
+        .models
+        .iter()
+        .map(|m| {
+            let (spec, engine) = (m.spec(), m.engine());
+            let provider = engine.provider().name();
+            json!({"name": spec.name, "version": spec.version, "provider": provider, "ready": engine.is_alive()})
+        })
+        .collect();
+    let audit = application.audit.is_healthy();
+    let draining = application.drain.is_cancelled();
+    let ready = audit
+        && !draining
+        && application
+            .pipeline
+            .models
+            .iter()
+            .all(|m| m.engine().is_alive());
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({"ready": ready, "draining": draining, "audit_log": audit, "models": models});
+    (status, Json(body))
+}

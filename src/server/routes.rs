@@ -1,0 +1,302 @@
+//! The data plane's paths. Every answer, whatever became of it, is [`Recorded`].
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Path, Request, State, rejection::PathRejection},
+    routing::{get, post},
+};
+use hyper::body::Body as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+
+use super::Application;
+use crate::{
+    answer::Disposition,
+    audit::Recorded,
+    authz::{self, Action},
+    bundle::LoadedModel,
+    connection::Peer,
+    disposition::{Code, Refusal},
+    pipeline::{Call, Stop},
+    receive::Framing,
+    schema,
+    trail::{Stage, Trail},
+};
+
+/// What a path names.
+#[derive(Debug, Deserialize)]
+struct Target {
+    model: String,
+    version: Option<String>,
+}
+
+/// What a request asks for.
+enum Ask {
+    Predict(Target),
+    List,
+    Describe(Target),
+    Schema(Target),
+    Nothing(Refusal),
+}
+
+#[derive(Clone)]
+struct Context {
+    application: Arc<Application>,
+    tasks: TaskTracker,
+}
+
+pub(super) fn router(application: Arc<Application>, tasks: TaskTracker) -> Router {
+    let mut router = Router::new().route("/v1/models", get(list));
+    for base in [
+        "/v1/models/{model}",
+        "/v1/models/{model}/versions/{version}",
+    ] {
+        router = router
+            .route(base, get(describe))
+            .route(&format!("{base}/schema"), get(schema))
+            .route(&format!("{base}/predict"), post(predict));
+    }
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(Context { application, tasks })
+}
+
+type Connection = (Extension<Peer>, Extension<Framing>);
+type Named = Result<Path<Target>, PathRejection>;
+
+async fn list(
+    State(context): State<Context>,
+    connection: Connection,
+    request: Request,
+) -> Recorded {
+    context.answer(connection, request, Ask::List).await
+}
+
+async fn describe(
+    State(context): State<Context>,
+    connection: Connection,
+    named: Named,
+    request: Request,
+) -> Recorded {
+    context
+        .answer(connection, request, ask(named, Ask::Describe))
+        .await
+}
+
+async fn schema(
+    State(context): State<Context>,
+    connection: Connection,
+    named: Named,
+    request: Request,
+) -> Recorded {
+    context
+        .answer(connection, request, ask(named, Ask::Schema))
+        .await
+}
+
+async fn predict(
+    State(context): State<Context>,
+    connection: Connection,
+    named: Named,
+    request: Request,
+) -> Recorded {
+    context
+        .answer(connection, request, ask(named, Ask::Predict))
+        .await
+}
+
+async fn unknown_path(
+    State(context): State<Context>,
+    connection: Connection,
+    request: Request,
+) -> Recorded {
+    context
+        .answer(connection, request, Ask::Nothing(Code::UnknownPath.into()))
+        .await
+}
+
+async fn not_allowed(
+    State(context): State<Context>,
+    connection: Connection,
+    request: Request,
+) -> Recorded {
+    let allow = if request.uri().path().ends_with("/predict") {
+        "POST"
+    } else {
+        "GET, HEAD"
+    };
+    let refusal = Refusal {
+        allow: Some(allow),
+        ..Code::MethodNotAllowed.into()
+    };
+    context
+        .answer(connection, request, Ask::Nothing(refusal))
+        .await
+}
+
+fn ask(named: Named, ask: fn(Target) -> Ask) -> Ask {
+    match named {
+        Ok(Path(target)) => ask(target),
+        // The only way to fail is a path that is not UTF-8 once decoded.
+        Err(_) => Ask::Nothing(Code::UnknownPath.into()),
+    }
+}
+
+impl Context {
+    /// Decides, records and answers in a task of its own: a caller that hangs up must not stop
+    /// a decision half-way, unrecorded.
+    async fn answer(self, connection: Connection, request: Request, ask: Ask) -> Recorded {
+        let (Extension(peer), Extension(framing)) = connection;
+        let source = peer.source;
+        let application = Arc::clone(&self.application);
+        let task = self.tasks.spawn(async move {
+            let mut trail = Trail::start(peer.source);
+            let disposition = decide(&application, &mut trail, peer, request, framing, ask).await;
+            application.audit.record(&trail, disposition).await
+        });
+        match task.await {
+            Ok(recorded) => recorded,
+            Err(_panicked) => {
+                let failed = Disposition::Refused(Code::Internal.into());
+                self.application
+                    .audit
+                    .record(&Trail::start(source), failed)
+                    .await
+            }
+        }
+    }
+}
+
+async fn decide(
+    application: &Application,
+    trail: &mut Trail,
+    peer: Peer,
+    request: Request,
+    framing: Framing,
+    ask: Ask,
+) -> Disposition {
+    let (head, body) = request.into_parts();
+    let pipeline = &application.pipeline;
+    if let Ask::Predict(Target { model, version }) = ask {
+        let (peer, headers) = (peer.identity, head.headers);
+        return pipeline
+            .predict(
+                trail,
+                Call {
+                    peer,
+                    model,
+                    version,
+                    headers,
+                    body,
+                    framing,
+                },
+            )
+            .await;
+    }
+    // No other request has a use for a body; one that came stays unread.
+    note_empty(&body, &framing);
+    let described = match ask {
+        Ask::List => list_models(application, trail, &peer),
+        Ask::Describe(target) => find(application, trail, &peer, &target).map(|m| card(&m)),
+        Ask::Schema(target) => {
+            find(application, trail, &peer, &target).map(|m| schema::request_schema(m.spec()))
+        }
+        Ask::Predict(_) => Err(Code::Internal.into()),
+        Ask::Nothing(refusal) => match pipeline.identify(trail, &peer.identity) {
+            Ok(_) => Err(refusal.into()),
+            Err(code) => Err(code.into()),
+        },
+    };
+    described.map_or_else(Disposition::from, Disposition::Answered)
+}
+
+fn note_empty(body: &Body, framing: &Framing) {
+    if body.is_end_stream() {
+        framing.complete();
+    }
+}
+
+fn list_models(application: &Application, trail: &mut Trail, peer: &Peer) -> Result<Value, Stop> {
+    trail.action = Some(Action::ReadModel);
+    let pipeline = &application.pipeline;
+    let principal = pipeline.identify(trail, &peer.identity)?;
+    let may = authz::may(&principal, Action::ReadModel)
+        .then_some(())
+        .ok_or(Code::Forbidden);
+    trail.mark(Stage::Authorize, may)?;
+    let models: Vec<Value> = pipeline
+        .models
+        .iter()
+        .filter(|m| principal.uses(&m.spec().name))
+        .map(|m| summary(m))
+        .collect();
+    Ok(json!({"models": models}))
+}
+
+fn find(
+    application: &Application,
+    trail: &mut Trail,
+    peer: &Peer,
+    target: &Target,
+) -> Result<Arc<LoadedModel>, Stop> {
+    trail.action = Some(Action::ReadModel);
+    let pipeline = &application.pipeline;
+    let principal = pipeline.identify(trail, &peer.identity)?;
+    let grant = authz::authorize(&principal, Action::ReadModel, &target.model);
+    let grant = trail.mark(Stage::Authorize, grant)?;
+    let model = pipeline.find(grant.model(), target.version.as_deref())?;
+    trail.model = Some(Arc::clone(&model));
+    Ok(model)
+}
+
+fn summary(model: &LoadedModel) -> Value {
+    let spec = model.spec();
+    json!({
+        "name": spec.name,
+        "version": spec.version,
+        "title": spec.title,
+        "digest": format!("sha256:{}", model.digest()),
+        "provider": model.engine().provider().name(),
+    })
+}
+
+fn card(model: &LoadedModel) -> Value {
+    let spec = model.spec();
+    let features: Vec<Value> = spec
+        .features
+        .iter()
+        .map(|f| {
+            json!({
+                "name": f.name,
+                "title": f.title,
+                "kind": f.kind,
+                "unit": f.unit,
+                "other_units": f.declared.accepted_examples(),
+                "loinc": f.loinc,
+                "possible": f.possible,
+                "expected": f.expected,
+                "precision": f.precision,
+                "missing": f.missing,
+            })
+        })
+        .collect();
+    let mut card = summary(model);
+    if let Some(object) = card.as_object_mut() {
+        object.insert("intended_use".to_owned(), spec.intended_use.clone().into());
+        object.insert(
+            "signer".to_owned(),
+            format!("sha256:{}", model.signer()).into(),
+        );
+        object.insert("outcome".to_owned(), json!(spec.outcome));
+        object.insert("output".to_owned(), json!(spec.output));
+        object.insert("review".to_owned(), json!(spec.review));
+        object.insert("features".to_owned(), features.into());
+        object.insert("card".to_owned(), model.card().into());
+    }
+    card
+}

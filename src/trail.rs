@@ -1,0 +1,111 @@
+//! What a request leaves behind: who, what, which stages, how long. Never a value.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use aws_lc_rs::rand;
+
+use crate::{authn::Principal, authz::Action, bundle::LoadedModel};
+
+/// The stages of the request path, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Certificate → principal.
+    Authenticate,
+    /// Principal → grant.
+    Authorize,
+    /// Grant → admission.
+    Admit,
+    /// Admission → the whole body.
+    Receive,
+    /// Body → observations.
+    Parse,
+    /// Observations → plausible.
+    Ranges,
+    /// Plausible → consistent.
+    Consistency,
+    /// Consistent → cleared.
+    Clear,
+    /// Cleared → scores.
+    Infer,
+    /// Scores → consensus.
+    Agree,
+    /// Consensus → hardened.
+    Harden,
+}
+
+impl Stage {
+    /// As audit records write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Authenticate => "authenticate",
+            Self::Authorize => "authorize",
+            Self::Admit => "admit",
+            Self::Receive => "receive",
+            Self::Parse => "parse",
+            Self::Ranges => "ranges",
+            Self::Consistency => "consistency",
+            Self::Clear => "clear",
+            Self::Infer => "infer",
+            Self::Agree => "agree",
+            Self::Harden => "harden",
+        }
+    }
+}
+
+/// Follows one request.
+#[derive(Debug)]
+pub struct Trail {
+    /// Random, 128 bits, hex; in the answer and in the record.
+    pub id: String,
+    /// The peer's address.
+    pub source: SocketAddr,
+    /// What was asked, once known.
+    pub action: Option<Action>,
+    /// Who asked, once known.
+    pub principal: Option<Arc<Principal>>,
+    /// The model that judged, once known.
+    pub model: Option<Arc<LoadedModel>>,
+    stages: Vec<(Stage, u32)>,
+    last: Instant,
+}
+
+impl Trail {
+    /// Starts now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "stage durations need the monotonic clock"
+    )]
+    pub fn start(source: SocketAddr) -> Self {
+        let mut id = [0u8; 16];
+        // An id that could not be drawn is all zero: it only names the request.
+        let _unfilled: Result<(), _> = rand::fill(&mut id);
+        Self {
+            id: hex::encode(id),
+            source,
+            action: None,
+            principal: None,
+            model: None,
+            stages: Vec::with_capacity(12),
+            last: Instant::now(),
+        }
+    }
+
+    /// Notes that `stage` ended now, with whatever result, and passes the result on.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "stage durations need the monotonic clock"
+    )]
+    pub fn mark<T>(&mut self, stage: Stage, result: T) -> T {
+        let now = Instant::now();
+        let micros = now.duration_since(self.last).as_micros();
+        self.stages
+            .push((stage, u32::try_from(micros).unwrap_or(u32::MAX)));
+        self.last = now;
+        result
+    }
+
+    /// Stages passed, in microseconds.
+    pub fn stages(&self) -> &[(Stage, u32)] {
+        &self.stages
+    }
+}
