@@ -5,11 +5,14 @@ ONNXRUNTIME := target/onnxruntime/lib/libonnxruntime.so.1.31.1
 TEST_VENV := target/test-venv
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
+TRAIN_VENV := target/train-venv
+# Training data of icu-mortality; it is not part of this repository.
+ICU_DATA ?= ../shared/data/icu2012_ab.csv
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint reproduce bench clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 run: $(ONNXRUNTIME)  ## Serve the signed demo models on https://127.0.0.1:8443, with throw-away keys
 	cargo build --release --locked
@@ -17,7 +20,7 @@ run: $(ONNXRUNTIME)  ## Serve the signed demo models on https://127.0.0.1:8443, 
 
 test: $(ONNXRUNTIME) $(TEST_VENV)/ready  ## Run all tests
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --locked --workspace --all-targets && cargo test --locked --doc; \
+		cargo test --locked --doc && cargo nextest run --locked --workspace; \
 	else \
 		cargo test --locked --workspace; \
 	fi
@@ -27,6 +30,14 @@ lint: $(CARGO_DENY)  ## Check format, lints, licences and dependencies
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO_DENY) --locked check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+
+reproduce: $(TRAIN_VENV)/ready  ## Train the demo models again and compare with what is committed
+	$(TRAIN_VENV)/bin/python models/breast-cancer/train.py --check
+	@if [ -f "$(ICU_DATA)" ]; then \
+		$(TRAIN_VENV)/bin/python models/icu-mortality/train.py --data "$(ICU_DATA)" --check; \
+	else \
+		echo "skipped: icu-mortality is not trained again, its data is not at ICU_DATA=$(ICU_DATA)"; \
+	fi
 
 bench: $(ONNXRUNTIME)  ## Measure
 	cargo bench --locked
@@ -44,6 +55,12 @@ $(ONNXRUNTIME): .ci/fetch-onnxruntime
 $(TEST_VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(TEST_VENV)
 	$(TEST_VENV)/bin/pip install --disable-pip-version-check --quiet -r tests/requirements.txt
+	@touch $@
+
+# What trained the demo models.
+$(TRAIN_VENV)/ready: models/requirements.txt
+	$(PYTHON) -m venv $(TRAIN_VENV)
+	$(TRAIN_VENV)/bin/pip install --disable-pip-version-check --quiet -r $<
 	@touch $@
 
 $(CARGO_DENY):

@@ -1,7 +1,6 @@
 //! Cost of the stages in memory, on a demo patient: what screening adds to inference.
 //!
 //! `score` is the round trip to the model's thread and back, both members, a batch of one.
-#![expect(missing_docs, reason = "criterion_group! makes a public function")]
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot start must stop"
