@@ -32,3 +32,6 @@ pub mod clock;
 pub mod phi;
 pub mod row;
 pub mod trail;
+
+#[cfg(test)]
+mod specimens;

@@ -219,12 +219,14 @@ impl Reader<'_> {
             }
             value = rounded.value;
         }
-        if feature.kind != Kind::Quantity && number.fract() != 0.0 {
-            return self.fault(Code::NotWhole, Some(index), &expected_type(feature));
-        }
         if let Some(conversion) = conversion.filter(|c| !c.is_identity()) {
             self.row.converted.insert(index);
             value = conversion.apply(value);
+        }
+        // What was sent must be whole, not what is left after rounding; and a unit must not make
+        // a fraction of it (1 % of a boolean).
+        if feature.kind != Kind::Quantity && (number.fract() != 0.0 || value.fract() != 0.0) {
+            return self.fault(Code::NotWhole, Some(index), &expected_type(feature));
         }
         self.row.set(index, value);
     }
@@ -359,25 +361,10 @@ impl Reader<'_> {
     }
 
     fn wrong_type(&mut self, feature: Option<usize>, expected: &str) -> Read<()> {
-        let code = if self.json.peek()?.is_num() || feature.is_some() || self.json_value() {
-            Code::WrongType
-        } else {
-            Code::MalformedJson
-        };
-        if code == Code::WrongType {
-            // Skip first: a syntax error inside is the better message, and comes by itself.
-            self.json.next_skip()?;
-        }
-        self.fault(code, feature, expected);
+        // Skip first: a syntax error inside is the better message, and comes by itself.
+        self.json.next_skip()?;
+        self.fault(Code::WrongType, feature, expected);
         Ok(())
-    }
-
-    /// Whether a JSON value starts here at all.
-    fn json_value(&mut self) -> bool {
-        matches!(
-            self.json.peek(),
-            Ok(Peek::Null | Peek::True | Peek::False | Peek::String | Peek::Array | Peek::Object)
-        )
     }
 
     fn require_all(&mut self) {
@@ -428,14 +415,19 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, code: Code, feature: Option<usize>, expected: &str) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push(InputFault {
-                code,
-                pointer: Phi::new(self.at.expose().clone()),
-                feature,
-                expected: expected.to_owned(),
-            });
+        if self.faults.len() >= MAX_FAULTS {
+            // What ends the reading decides the status, so it is never the one left out.
+            if code.status() != 400 {
+                return;
+            }
+            self.faults.truncate(MAX_FAULTS - 1);
         }
+        self.faults.push(InputFault {
+            code,
+            pointer: Phi::new(self.at.expose().clone()),
+            feature,
+            expected: expected.to_owned(),
+        });
     }
 
     fn descend(&mut self, token: &str) -> usize {
