@@ -177,12 +177,9 @@ impl Reader<'_> {
                 },
             )?;
             if value.is_none() {
+                let expected = self.expected(index);
                 let mark = self.descend("value");
-                self.fault(
-                    Code::MissingValue,
-                    Some(index),
-                    "a number, or null when not measured",
-                );
+                self.fault(Code::MissingValue, Some(index), &expected);
                 self.ascend(mark);
             }
         } else {
@@ -205,7 +202,7 @@ impl Reader<'_> {
                 return self.fault(Code::WrongType, Some(index), &expected_type(feature));
             }
             (Sent::Number(n), _) if !n.is_finite() => {
-                return self.fault(Code::NonFinite, Some(index), "a finite number, or null");
+                return self.fault(Code::NonFinite, Some(index), &expected_type(feature));
             }
             (Sent::Number(n), _) => n,
         };
@@ -245,12 +242,7 @@ impl Reader<'_> {
                 Ok(Sent::Number(parsed.unwrap_or(f64::NAN)))
             }
             _ => {
-                let spec = Arc::clone(self.row.spec());
-                let expected = spec
-                    .features
-                    .get(index)
-                    .map(expected_type)
-                    .unwrap_or_default();
+                let expected = self.expected(index);
                 self.wrong_type(Some(index), &expected)?;
                 Ok(Sent::Wrong)
             }
@@ -276,8 +268,7 @@ impl Reader<'_> {
             }
         };
         let expected = format!(
-            "{}, or a unit of the same kind such as {}",
-            feature.unit,
+            "{} or another unit of the same kind",
             feature.declared.accepted_examples().join(", ")
         );
         self.fault(code, Some(index), &expected);
@@ -428,6 +419,11 @@ impl Reader<'_> {
             feature,
             expected: expected.to_owned(),
         });
+    }
+
+    fn expected(&self, index: usize) -> String {
+        let feature = self.row.spec().features.get(index);
+        feature.map(expected_type).unwrap_or_default()
     }
 
     fn descend(&mut self, token: &str) -> usize {

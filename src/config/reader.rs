@@ -238,13 +238,12 @@ impl Reader<'_> {
                 Err(error) => error,
             };
             let at = error.span().map_or(start, |s| s.start);
-            let culprit = match value.get_ref() {
-                DeValue::Table(table) => table
+            let culprit = value.get_ref().as_table().and_then(|table| {
+                table
                     .iter()
                     .find(|(k, v)| k.span().contains(&at) || v.span().contains(&at))
-                    .map(|(k, _)| k.clone()),
-                _ => None,
-            };
+                    .map(|(k, _)| k.clone())
+            });
             if culprit.is_some() || complete {
                 self.problem(Some(at), &format!("{name}: {}", error.message()));
             }
@@ -269,8 +268,6 @@ impl Reader<'_> {
 
 /// Where the value of a section's field starts.
 fn field(table: &DeTable<'_>, section: &str, name: &str) -> Option<usize> {
-    match table.get(section)?.get_ref() {
-        DeValue::Table(fields) => fields.get(name).map(|v| v.span().start),
-        _ => None,
-    }
+    let fields = table.get(section)?.get_ref().as_table()?;
+    fields.get(name).map(|v| v.span().start)
 }
