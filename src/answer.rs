@@ -7,11 +7,11 @@ use axum::{
     response::Response,
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     bundle::model::ModelSpec,
-    disposition::{Code, InputFault, Outcome, Refusal, Rejection, ReviewReason},
+    disposition::{Code, Outcome, Refusal, Rejection, ReviewReason},
     hardening::Hardened,
     review::{Clearance, Handling, Withheld},
     row::FeatureSet,
@@ -97,12 +97,46 @@ fn features_of(reasons: &[ReviewReason]) -> Vec<usize> {
 struct Answer<'a> {
     id: &'a str,
     disposition: &'static str,
-    model: Option<Value>,
+    model: Option<ModelName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prediction: Option<Prediction<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<Reason<'a>>,
     screening: Screening<'a>,
+}
+
+#[derive(Serialize)]
+struct ModelName<'a> {
+    name: &'a str,
+    version: u32,
+    digest: String,
+}
+
+/// RFC 9457 problem details. The `type` is a stable name, not an address to fetch.
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    code: &'static str,
+    disposition: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<ModelName<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<InputError<'a>>,
+}
+
+/// One fault of a rejected input.
+#[derive(Serialize)]
+struct InputError<'a> {
+    code: &'static str,
+    pointer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature: Option<&'a str>,
+    detail: String,
 }
 
 #[derive(Serialize)]
@@ -247,9 +281,11 @@ fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
     }
 }
 
-fn model(trail: &Trail) -> Option<Value> {
-    trail.model.as_ref().map(|m| {
-        json!({"name": m.spec().name, "version": m.spec().version, "digest": format!("sha256:{}", m.digest())})
+fn model(trail: &Trail) -> Option<ModelName<'_>> {
+    trail.model.as_ref().map(|m| ModelName {
+        name: &m.spec().name,
+        version: m.spec().version,
+        digest: format!("sha256:{}", m.digest()),
     })
 }
 
@@ -274,45 +310,42 @@ fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'
         .collect()
 }
 
-/// RFC 9457 problem details. The `type` is a stable name, not an address to fetch.
-fn problem(trail: &Trail, code: Code) -> Value {
-    json!({
-        "type": format!("urn:vitalgate:problem:{}", code.as_str().to_lowercase().replace('_', "-")),
-        "title": code.title(),
-        "status": code.status(),
-        "detail": code.remedy(),
-        "code": code.as_str(),
-        "disposition": code.outcome().as_str(),
-        "id": trail.id,
-    })
+fn problem(trail: &Trail, code: Code) -> Problem<'_> {
+    Problem {
+        kind: format!(
+            "urn:vitalgate:problem:{}",
+            code.as_str().to_lowercase().replace('_', "-")
+        ),
+        title: code.title(),
+        status: code.status(),
+        detail: code.remedy(),
+        code: code.as_str(),
+        disposition: code.outcome().as_str(),
+        id: &trail.id,
+        model: None,
+        errors: Vec::new(),
+    }
 }
 
-fn rejected(trail: &Trail, rejection: &Rejection) -> Value {
-    let errors: Vec<Value> = rejection
-        .faults
-        .iter()
-        .map(|fault: &InputFault| {
-            let mut error = json!({
-                "code": fault.code.as_str(),
-                "pointer": fault.pointer.expose(),
-                "detail": format!("{}; expected {}", fault.code.title(), fault.expected),
-            });
-            let name = fault.feature.and_then(|i| rejection.spec.features.get(i));
-            if let (Some(feature), Some(object)) = (name, error.as_object_mut()) {
-                object.insert("feature".to_owned(), feature.name.clone().into());
-            }
-            error
-        })
-        .collect();
-    json!({
-        "type": "urn:vitalgate:problem:rejected-input",
-        "title": "The input was rejected; no prediction was made",
-        "status": rejection.status(),
-        "detail": "Every fault found is listed under errors. Correct them and send the request again.",
-        "code": "REJECTED_INPUT",
-        "disposition": Outcome::Rejected.as_str(),
-        "id": trail.id,
-        "model": model(trail),
-        "errors": errors,
-    })
+fn rejected<'a>(trail: &'a Trail, rejection: &'a Rejection) -> Problem<'a> {
+    let errors = rejection.faults.iter().map(|fault| InputError {
+        code: fault.code.as_str(),
+        pointer: fault.pointer.expose(),
+        feature: fault
+            .feature
+            .and_then(|i| rejection.spec.features.get(i))
+            .map(|f| &*f.name),
+        detail: format!("{}; expected {}", fault.code.title(), fault.expected),
+    });
+    Problem {
+        kind: "urn:vitalgate:problem:rejected-input".to_owned(),
+        title: "The input was rejected; no prediction was made",
+        status: rejection.status(),
+        detail: "Every fault found is listed under errors. Correct them and send the request again.",
+        code: "REJECTED_INPUT",
+        disposition: Outcome::Rejected.as_str(),
+        id: &trail.id,
+        model: model(trail),
+        errors: errors.collect(),
+    }
 }

@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     answer::{self, Disposition},
+    authn::Principal,
+    authz::Action,
     clock,
     disposition::{Code, Refusal},
     trail::Trail,
@@ -58,7 +60,7 @@ struct Record<'a> {
     action: Option<&'static str>,
     model: Option<&'a str>,
     version: Option<u32>,
-    digest: Option<&'a str>,
+    digest: Option<String>,
     disposition: &'static str,
     status: u16,
     codes: Vec<&'static str>,
@@ -138,13 +140,13 @@ fn line(trail: &Trail, disposition: &Disposition) -> Option<Vec<u8>> {
     let record = Record {
         time: clock::rfc3339(),
         id: &trail.id,
-        principal: trail.principal.as_deref().map(|p| p.name()),
+        principal: trail.principal.as_deref().map(Principal::name),
         authentication: "mtls",
         source: trail.source.to_string(),
-        action: trail.action.map(|a| a.as_str()),
+        action: trail.action.map(Action::as_str),
         model: model.map(|m| m.spec().name.as_str()),
         version: model.map(|m| m.spec().version),
-        digest: model.map(|m| m.digest()),
+        digest: model.map(|m| format!("sha256:{}", m.digest())),
         disposition: disposition.outcome().as_str(),
         status: disposition.status(),
         codes: disposition.codes().iter().map(|c| c.as_str()).collect(),
@@ -165,13 +167,9 @@ struct Writer {
 }
 
 impl Writer {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the sync interval needs the monotonic clock"
-    )]
     fn run(mut self) {
         let (mut bytes, mut waiting) = (Vec::new(), Vec::new());
-        let (mut dirty, mut synced) = (false, Instant::now());
+        let (mut dirty, mut synced) = (false, clock::monotonic());
         loop {
             match self.entries.recv_timeout(SYNC_INTERVAL) {
                 Ok(entry) => {
@@ -194,7 +192,7 @@ impl Writer {
             }
             if dirty && synced.elapsed() >= SYNC_INTERVAL {
                 self.sync();
-                (dirty, synced) = (false, Instant::now());
+                (dirty, synced) = (false, clock::monotonic());
             }
         }
         self.sync();

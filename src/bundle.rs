@@ -85,7 +85,7 @@ pub enum LoadError {
         /// The bundle.
         path: PathBuf,
         /// Why.
-        source: EngineError,
+        source: Box<EngineError>,
     },
 }
 
@@ -209,7 +209,7 @@ impl LoadedModel {
         let engine_spec = engine_spec(&path, &spec, &mut files, execution)?;
         let engine = Engine::start(runtime, &engine_spec).map_err(|source| LoadError::Engine {
             path: path.clone(),
-            source,
+            source: Box::new(source),
         })?;
         let card = files.remove("README.md").unwrap_or_default();
         let card = String::from_utf8_lossy(&card).into_owned();

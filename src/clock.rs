@@ -1,6 +1,6 @@
-//! The one place that reads the wall clock.
+//! The one place that reads clocks.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -11,6 +11,12 @@ pub fn since_epoch() -> Duration {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+/// Now, on the clock that never goes back: for durations.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+pub fn monotonic() -> Instant {
+    Instant::now()
 }
 
 /// Now in RFC 3339 with microseconds, UTC, for audit records.

@@ -52,14 +52,14 @@ pub struct DataPlane {
 
 /// Serves the data plane until `application.drain` is cancelled and what was in flight is done
 /// or out of time.
-pub async fn serve(plane: DataPlane, application: Arc<Application>) {
+pub async fn serve(data: DataPlane, application: Arc<Application>) {
     let DataPlane {
         listener,
         tls,
         serving,
         connections,
         drain_time,
-    } = plane;
+    } = data;
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(connections));
     let tasks = TaskTracker::new();

@@ -146,7 +146,15 @@ fn san_text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::URI(uri) => Some(format!("URI:{uri}")),
         GeneralName::DNSName(dns) => Some(format!("DNS:{dns}")),
-        _ => None,
+        // No other kind of name identifies a principal.
+        GeneralName::OtherName(..)
+        | GeneralName::RFC822Name(_)
+        | GeneralName::X400Address(_)
+        | GeneralName::DirectoryName(_)
+        | GeneralName::EDIPartyName(_)
+        | GeneralName::IPAddress(_)
+        | GeneralName::RegisteredID(_)
+        | GeneralName::Invalid(..) => None,
     }
 }
 

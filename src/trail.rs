@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use aws_lc_rs::rand;
 
-use crate::{authn::Principal, authz::Action, bundle::LoadedModel};
+use crate::{authn::Principal, authz::Action, bundle::LoadedModel, clock};
 
 /// The stages of the request path, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +71,6 @@ pub struct Trail {
 
 impl Trail {
     /// Starts now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "stage durations need the monotonic clock"
-    )]
     pub fn start(source: SocketAddr) -> Self {
         let mut id = [0u8; 16];
         // An id that could not be drawn is all zero: it only names the request.
@@ -86,17 +82,13 @@ impl Trail {
             principal: None,
             model: None,
             stages: Vec::with_capacity(12),
-            last: Instant::now(),
+            last: clock::monotonic(),
         }
     }
 
     /// Notes that `stage` ended now, with whatever result, and passes the result on.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "stage durations need the monotonic clock"
-    )]
     pub fn mark<T>(&mut self, stage: Stage, result: T) -> T {
-        let now = Instant::now();
+        let now = clock::monotonic();
         let micros = now.duration_since(self.last).as_micros();
         self.stages
             .push((stage, u32::try_from(micros).unwrap_or(u32::MAX)));

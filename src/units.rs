@@ -14,7 +14,6 @@ mod measure;
 mod rounding;
 mod spelling;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests;
 
 pub use measure::Conversion;

@@ -53,6 +53,7 @@ fn invalid(place: impl Into<String>, problem: impl Into<String>) -> ModelError {
 /// `model.json` as written, format 1. Unknown fields are denied everywhere.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "model.json of a vitalgate bundle, format 1")]
 pub struct RawModel {
     /// Version of this format: 1.
     pub format: u32,

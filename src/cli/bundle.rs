@@ -1,20 +1,141 @@
 //! `vitalgate bundle`: make, sign, verify and inspect model bundles.
 
-use std::path::PathBuf;
+use std::{
+    error::Error,
+    fs::File,
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
 
+use anyhow::anyhow;
 use clap::Subcommand;
+use vitalgate::bundle::{
+    BUNDLE_DIRECTORY, MODEL_FILE,
+    signing::{Contents, Limits, SigningError},
+};
 
 use super::Failure;
 
+mod bom;
+mod build;
+mod card;
+mod inspect;
+mod keygen;
+mod networks;
+mod report;
+mod sign;
+mod verify;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum BundleCommand {
-    /// Verify one signature over a bundle: exit 0, or 1 with the reason.
-    Verify {
-        /// The bundle's directory.
-        bundle: PathBuf,
-    },
+    /// Make a bundle from model.json and ONNX files, checking all that the server will check.
+    Build(build::BuildArguments),
+    /// Make a P-256 key pair for signing: PREFIX.key and PREFIX.pub.
+    Keygen(keygen::KeygenArguments),
+    /// Sign a bundle.
+    Sign(sign::SignArguments),
+    /// Verify one signature over a directory: exit 0, or 1 with the reason.
+    Verify(verify::VerifyArguments),
+    /// Show what a bundle is, whose signatures lie beside it, and whether it could be served.
+    Inspect(inspect::InspectArguments),
 }
 
-pub(crate) fn run(_command: BundleCommand) -> Result<(), Failure> {
-    Ok(())
+pub(crate) fn run(command: BundleCommand) -> Result<(), Failure> {
+    match command {
+        BundleCommand::Build(arguments) => build::run(&arguments),
+        BundleCommand::Keygen(arguments) => keygen::run(&arguments),
+        BundleCommand::Sign(arguments) => sign::run(&arguments),
+        BundleCommand::Verify(arguments) => verify::run(&arguments),
+        BundleCommand::Inspect(arguments) => inspect::run(&arguments),
+    }
+}
+
+/// The bundle that `directory` is, or, when it is a version's directory, the one it holds.
+fn bundle_directory(directory: &Path) -> PathBuf {
+    let within = directory.join(BUNDLE_DIRECTORY);
+    if !directory.join(MODEL_FILE).exists() && within.is_dir() {
+        within
+    } else {
+        directory.to_owned()
+    }
+}
+
+/// The directory in which the bundle lies, beside which its signatures are kept.
+fn version_directory(bundle: &Path) -> io::Result<PathBuf> {
+    match (bundle.file_name(), bundle.parent()) {
+        (Some(_), Some(parent)) => Ok(parent.to_owned()),
+        // `.` or `..`: what it means is for the system to say.
+        _ => bundle.join("..").canonicalize(),
+    }
+}
+
+/// Reads a bundle once. A system that does not let us is the environment's fault; anything else
+/// is the bundle's.
+fn read_bundle(bundle: &Path) -> Result<Contents, Failure> {
+    Contents::read(bundle, &Limits::default()).map_err(|error| {
+        let unreadable = matches!(error, SigningError::Io { .. });
+        let reason = anyhow!("{}: {}", bundle.display(), causes(&error));
+        if unreadable {
+            Failure::Environment(reason)
+        } else {
+            Failure::DoesNotHold(reason)
+        }
+    })
+}
+
+/// Reads a file the caller named, up to what a bundle may hold in one.
+fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let limit = Limits::default().file_bytes;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|error| Failure::Environment(anyhow!("{}: {error}", path.display())))?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::DoesNotHold(anyhow!(
+            "{}: larger than {limit} bytes",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}
+
+/// An error with its causes, outermost first, on one line. Some errors repeat their cause in
+/// their own words; it is not said twice.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    plain(&text)
+}
+
+/// Text of unknown origin, made safe to print: nothing in it can start a line, drive a terminal
+/// or reorder what stands beside it.
+fn plain(text: &str) -> String {
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars()
+        .map(|c| if acts(c) { ' ' } else { c })
+        .collect()
+}
+
+/// Prints a result. A reader that has left is no failure of ours.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::environment(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -1,18 +1,219 @@
 //! `vitalgate dev`: a whole server from nothing, for trying out. Not for patients.
+//!
+//! Makes throw-away keys, certificates and signed demo bundles in a state directory, writes the
+//! configuration it runs there too, and serves it on loopback only. A second start uses what is
+//! there, and renews certificates that are about to expire.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
 
+use anyhow::{Context, anyhow};
 use clap::Args;
+use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use vitalgate::{
+    bundle::{
+        BUNDLE_DIRECTORY, SIGNATURES_DIRECTORY,
+        signing::{Contents, Limits, SigningKey, sign},
+    },
+    config::Config,
+};
 
-use super::Failure;
+use super::{Failure, serve};
+
+mod certificates;
+mod demo;
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
     /// Directory of keys, certificates, bundles, configuration and audit log; made if absent.
     #[arg(long, default_value = ".vitalgate")]
     state: PathBuf,
+    /// Address of the HTTPS data plane; loopback only.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// Address of /livez and /readyz; loopback only.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    health: SocketAddr,
+    /// Reserved for the admin plane, which this version does not have.
+    #[arg(long, hide = true)]
+    admin: Option<SocketAddr>,
 }
 
-pub(crate) fn run(_arguments: &DevArguments) -> Result<(), Failure> {
+/// The clients of the dev server: name, role.
+const CLIENTS: [(&str, &str); 7] = [
+    ("ehr", "ehr-system"),
+    ("clinician", "clinician"),
+    ("evaluator", "evaluator"),
+    ("ml-engineer", "ml-engineer"),
+    ("ops", "ops"),
+    ("compliance", "compliance"),
+    ("batch", "batch-submitter"),
+];
+
+pub(crate) fn run(arguments: &DevArguments) -> Result<(), Failure> {
+    for address in [arguments.listen, arguments.health]
+        .into_iter()
+        .chain(arguments.admin)
+    {
+        if !address.ip().is_loopback() {
+            return Err(Failure::usage(anyhow!(
+                "{address} is not a loopback address; dev serves this machine only"
+            )));
+        }
+    }
+    log_for_people();
+    serve::silence_panics();
+    let state = &arguments.state;
+    prepare(arguments)
+        .with_context(|| format!("state directory {}", state.display()))
+        .map_err(Failure::Environment)?;
+    let config = serve::load(&state.join("vitalgate.toml"))?;
+    serve::serve(config, |config| announce(config, state))
+}
+
+fn log_for_people() {
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(serve::log_filter()))
+        .init();
+}
+
+fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
+    let state = &arguments.state;
+    make_directory(state)?;
+    for directory in ["clients", "keys", "repository", "audit"] {
+        make_directory(&state.join(directory))?;
+    }
+    certificates::ensure(state, &CLIENTS.map(|(name, _)| name))?;
+    let key = signing_key(&state.join("keys"))?;
+    for (name, version, files) in demo::BUNDLES {
+        let directory = state.join("repository").join(name).join(version);
+        deploy(&directory, name, files, &key)
+            .with_context(|| format!("demo bundle {name} version {version}"))?;
+    }
+    let config = configuration(arguments);
+    write_private(&state.join("vitalgate.toml"), config.as_bytes())?;
     Ok(())
+}
+
+/// The key that signs demo bundles, made once.
+fn signing_key(keys: &Path) -> anyhow::Result<SigningKey> {
+    let path = keys.join("builder.key");
+    if !path.exists() {
+        let (private, public) = SigningKey::generate_p256()?;
+        write_private(&keys.join("builder.pub"), public.as_bytes())?;
+        write_private(&path, private.as_bytes())?;
+    }
+    Ok(SigningKey::from_pkcs8_pem(&fs::read(&path)?)?)
+}
+
+/// Writes and signs a bundle, unless it is there already, byte for byte.
+fn deploy(
+    directory: &Path,
+    name: &str,
+    files: &[(&str, &[u8])],
+    key: &SigningKey,
+) -> anyhow::Result<()> {
+    let bundle = directory.join(BUNDLE_DIRECTORY);
+    let signature = directory.join(SIGNATURES_DIRECTORY).join("builder.sig");
+    let same =
+        |(file, bytes): &(&str, &[u8])| fs::read(bundle.join(file)).is_ok_and(|b| b == *bytes);
+    if signature.exists() && files.iter().all(same) {
+        return Ok(());
+    }
+    make_directory(&directory.join(SIGNATURES_DIRECTORY))?;
+    for (file, bytes) in files {
+        let path = bundle.join(file);
+        make_directory(path.parent().unwrap_or(&bundle))?;
+        write_private(&path, bytes)?;
+    }
+    let contents = Contents::read(&bundle, &Limits::default())?;
+    write_private(&signature, sign(&contents, name, key)?.as_bytes())?;
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Replaces a file as a whole: an interrupted start leaves the old one or the new one.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    drop(file);
+    fs::rename(&temporary, path)
+}
+
+fn configuration(arguments: &DevArguments) -> String {
+    let DevArguments { listen, health, .. } = arguments;
+    let server = format!(
+        "# Written by `vitalgate dev` at each start: copy it elsewhere to change it.\n\
+         # Throw-away keys. NOT FOR PATIENTS. Paths are relative to this file.\n\
+         repository = \"repository\"\n\n\
+         [data]\nlisten = \"{listen}\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+         client_ca = \"ca.pem\"\n\n\
+         [health]\nlisten = \"{health}\"\n\n\
+         [limits]\nbody_bytes = 65536\nconcurrent_requests = 1024\nconnections = 4096\n\
+         head_seconds = 10\nbody_seconds = 10\nidle_seconds = 75\ndrain_seconds = 20\n\n\
+         [onnxruntime]\nexecution = \"cpu\"\n\n\
+         [trust]\nkeys = [\"keys/builder.pub\"]\n\n\
+         [audit]\ndirectory = \"audit\"\nmode = \"written\"\n"
+    );
+    let models = demo::BUNDLES.map(|(name, version, _)| {
+        format!("\n[[models]]\nname = \"{name}\"\nversion = {version}\n")
+    });
+    let principals = CLIENTS.map(|(name, role)| {
+        format!(
+            "\n[[principals]]\nname = \"{name}\"\nsan = \"{}\"\nroles = [\"{role}\"]\n\
+             models = [\"*\"]\n",
+            certificates::subject_alternative_name(name)
+        )
+    });
+    [server, models.concat(), principals.concat()].concat()
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the request to paste is what dev prints"
+)]
+fn announce(config: &Config, state: &Path) {
+    let (listen, state) = (config.data.listen, state.display());
+    println!(
+        "vitalgate dev: throw-away keys and demo models. NOT FOR PATIENTS.\n\
+         \n  data plane  https://{listen}   (mutual TLS; client certificates in {state}/clients)\
+         \n  health      http://{health}/readyz\
+         \n  audit log   {state}/audit/audit.jsonl\
+         \n  config      {state}/vitalgate.toml\n\
+         \nScore a patient:\n\n\
+         curl --cacert {state}/ca.pem --cert {state}/clients/clinician.pem \\\n  \
+         --key {state}/clients/clinician.key -H 'Content-Type: application/json' \\\n  \
+         --data '{patient}' \\\n  \
+         https://{listen}/v1/models/icu-mortality/predict\n\
+         \nready",
+        health = config.health.listen,
+        patient = one_line(demo::PATIENT),
+    );
+}
+
+/// JSON without its line breaks and indentation, to be pasted.
+fn one_line(json: &str) -> String {
+    json.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

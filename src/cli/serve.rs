@@ -8,6 +8,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 use vitalgate::{
     admission::Admitter,
     audit::AuditLog,
@@ -27,7 +33,9 @@ use super::Failure;
 pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     log_as_json();
     silence_panics();
-    serve(load(path)?, |_| {})
+    serve(load(path)?, |config| {
+        tracing::info!(data = %config.data.listen, health = %config.health.listen, "serving");
+    })
 }
 
 /// Reads the configuration, or says everything that is wrong with it.
@@ -39,11 +47,19 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
 }
 
 fn log_as_json() {
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .json()
-        .with_writer(std::io::stderr)
-        .with_target(false)
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(log_filter()))
         .init();
+}
+
+/// What ONNX Runtime's binding tells at `info` matters to its developers only.
+pub(crate) fn log_filter() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("ort", LevelFilter::ERROR)
 }
 
 /// A panic's message may quote what it choked on: only its place is logged.
@@ -99,7 +115,7 @@ fn load_models(config: &Config) -> Result<Models, Failure> {
 }
 
 async fn listen(
-    config: Config,
+    mut config: Config,
     models: Models,
     tls: Arc<rustls::ServerConfig>,
     audit: AuditLog,
@@ -113,6 +129,9 @@ async fn listen(
     };
     let data = bind(config.data.listen).await?;
     let health = bind(config.health.listen).await?;
+    // Port 0 in the file means any; from here on it is the one that was given.
+    config.data.listen = data.local_addr().map_err(Failure::environment)?;
+    config.health.listen = health.local_addr().map_err(Failure::environment)?;
     let drain = CancellationToken::new();
     drain_on_signal(&drain)?;
     ready(&config);

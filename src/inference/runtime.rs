@@ -142,6 +142,10 @@ impl Runtime {
 /// The library to load: the configured path, else `ORT_DYLIB_PATH`, else beside the executable,
 /// else where `make` puts it under `target/`. A path that was named but does not exist is an
 /// error; it is never passed over for the next one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "ONNX Runtime's own variable is the one exception"
+)]
 pub fn find_library(config: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     let executable = std::env::current_exe().unwrap_or_default();
     let folder = executable.parent().unwrap_or(Path::new(""));
@@ -233,7 +237,6 @@ pub(super) fn one_line(message: &str) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

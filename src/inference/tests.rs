@@ -1,8 +1,5 @@
 //! With the real ONNX Runtime, which `make` fetches into `target/onnxruntime/lib/`.
 #![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,

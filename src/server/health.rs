@@ -8,16 +8,13 @@ use tokio::net::TcpListener;
 
 use super::Application;
 
-/// Serves until the server drains.
+/// Serves until it is aborted: while the server drains, `/readyz` has to say so.
 pub async fn serve(listener: TcpListener, application: Arc<Application>) -> io::Result<()> {
-    let drained = Arc::clone(&application);
     let router = Router::new()
         .route("/livez", get(|| async { Json(json!({"live": true})) }))
         .route("/readyz", get(ready))
         .with_state(application);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move { drained.drain.cancelled().await })
-        .await
+    axum::serve(listener, router).await
 }
 
 /// Ready means: not draining, every model's threads run on the declared provider, and the audit

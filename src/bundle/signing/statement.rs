@@ -72,17 +72,13 @@ impl Statement {
     /// Describes `contents`, files in order of their names' code points (spec 7.2).
     pub(super) fn describe(contents: &Contents, model_name: &str) -> Result<Self, SigningError> {
         check_count(contents.digests().len())?;
-        let mut root = Context::new(&SHA256);
         let resources = contents
             .digests()
             .iter()
-            .map(|(name, digest)| {
-                root.update(digest.as_ref());
-                Resource {
-                    name: name.clone(),
-                    algorithm: "sha256".to_owned(),
-                    digest: hex::encode(digest),
-                }
+            .map(|(name, digest)| Resource {
+                name: name.clone(),
+                algorithm: "sha256".to_owned(),
+                digest: hex::encode(digest),
             })
             .collect();
         Ok(Self {
@@ -90,7 +86,7 @@ impl Statement {
             subject: vec![Subject {
                 name: model_name.to_owned(),
                 digest: SubjectDigest {
-                    sha256: hex::encode(root.finish()),
+                    sha256: contents.root_digest(),
                 },
             }],
             predicate_type: PREDICATE.to_owned(),

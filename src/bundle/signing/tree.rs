@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use aws_lc_rs::digest::{Digest, SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use rustix::{
     fs::{CWD, Dir, Mode, OFlags, openat},
     io::Errno,
@@ -96,6 +96,22 @@ impl Contents {
     /// The files' names, in order of their code points.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
+    }
+
+    /// Every file, by its name: bytes nobody vouches for, to be looked at or signed. What is
+    /// served comes from [`Verified`](super::Verified) only.
+    pub fn unverified(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.files
+    }
+
+    /// The root digest that a signature made here names: lower-case hexadecimal SHA-256 over the
+    /// files' raw digests in order of their names' code points.
+    pub fn root_digest(&self) -> String {
+        let mut root = Context::new(&SHA256);
+        for digest in self.digests.values() {
+            root.update(digest.as_ref());
+        }
+        hex::encode(root.finish())
     }
 
     pub(super) fn files(&self) -> Arc<BTreeMap<String, Vec<u8>>> {

@@ -1,0 +1,67 @@
+# Everything here does its own set-up; it needs cargo, a C compiler, python3 with pip, and make.
+SHELL := /bin/sh
+PYTHON ?= python3
+ONNXRUNTIME := target/onnxruntime/lib/libonnxruntime.so.1.31.1
+TEST_VENV := target/test-venv
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := target/tools/bin/cargo-deny
+TRAIN_VENV := target/train-venv
+# Training data of icu-mortality; it is not part of this repository.
+ICU_DATA ?= ../shared/data/icu2012_ab.csv
+
+.PHONY: help run test lint reproduce bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: $(ONNXRUNTIME)  ## Serve the signed demo models on https://127.0.0.1:8443, with throw-away keys
+	cargo build --release --locked
+	target/release/vitalgate dev
+
+test: $(ONNXRUNTIME) $(TEST_VENV)/ready  ## Run all tests
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo test --locked --doc && cargo nextest run --locked --workspace; \
+	else \
+		cargo test --locked --workspace; \
+	fi
+
+lint: $(CARGO_DENY)  ## Check format, lints, licences and dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO_DENY) --locked check bans licenses sources
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+
+reproduce: $(TRAIN_VENV)/ready  ## Train the demo models again and compare with what is committed
+	$(TRAIN_VENV)/bin/python models/breast-cancer/train.py --check
+	@if [ -f "$(ICU_DATA)" ]; then \
+		$(TRAIN_VENV)/bin/python models/icu-mortality/train.py --data "$(ICU_DATA)" --check; \
+	else \
+		echo "skipped: icu-mortality is not trained again, its data is not at ICU_DATA=$(ICU_DATA)"; \
+	fi
+
+bench: $(ONNXRUNTIME)  ## Measure
+	cargo bench --locked
+
+clean:  ## Remove what was built and what `make run` made
+	cargo clean
+	rm -rf .vitalgate
+
+# The pinned ONNX Runtime, by hash, from the Python package index.
+$(ONNXRUNTIME): .ci/fetch-onnxruntime
+	$(PYTHON) .ci/fetch-onnxruntime target/onnxruntime
+	@touch $@
+
+# Third-party programs that the tests talk to.
+$(TEST_VENV)/ready: tests/requirements.txt
+	$(PYTHON) -m venv $(TEST_VENV)
+	$(TEST_VENV)/bin/pip install --disable-pip-version-check --quiet -r tests/requirements.txt
+	@touch $@
+
+# What trained the demo models.
+$(TRAIN_VENV)/ready: models/requirements.txt
+	$(PYTHON) -m venv $(TRAIN_VENV)
+	$(TRAIN_VENV)/bin/pip install --disable-pip-version-check --quiet -r $<
+	@touch $@
+
+$(CARGO_DENY):
+	cargo install --locked --version $(CARGO_DENY_VERSION) --root target/tools cargo-deny

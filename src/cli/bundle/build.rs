@@ -1,0 +1,278 @@
+//! `vitalgate bundle build`: model.json and ONNX files → a bundle the server will load.
+//!
+//! The same input gives the same bytes, and so the same digest: two people who build it can
+//! compare.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Component, Path, PathBuf},
+};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde_json::{Value, json};
+use vitalgate::bundle::{
+    MODEL_FILE,
+    model::{ModelSpec, RawModel},
+    signing::{Contents, Limits},
+};
+
+use super::{Failure, bom, card, causes, networks, print, read_file};
+
+const BOM_FILE: &str = "bom.cdx.json";
+const REFERENCE_FILE: &str = "reference.json";
+const CARD_FILE: &str = "README.md";
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    /// Everything that changes clinical meaning; its schema is schemas/model.schema.json.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// The network of the member NAME of model.json; one for each member.
+    #[arg(long = "member", value_name = "NAME=FILE.onnx", required = true, value_parser = member)]
+    members: Vec<(String, PathBuf)>,
+    /// CycloneDX ML-BOM [default: a minimal one is made].
+    #[arg(long, value_name = "FILE")]
+    bom: Option<PathBuf>,
+    /// Fitted aggregates of the training data.
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+    /// The model card for people, Markdown [default: a short one is made of model.json].
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
+    /// The bundle's directory; it must not exist, or be empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn member(argument: &str) -> Result<(String, PathBuf), String> {
+    match argument.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err("expected NAME=FILE.onnx".to_owned()),
+    }
+}
+
+pub(crate) fn run(arguments: &BuildArguments) -> Result<(), Failure> {
+    must_be_free(&arguments.out)?;
+    let model = read_file(&arguments.model)?;
+    let refused = |reason: String| Failure::DoesNotHold(anyhow!("no bundle made: {reason}"));
+    let spec = ModelSpec::parse(&model).map_err(|error| refused(causes(&error)))?;
+    let raw: RawModel = serde_json::from_slice(&model).map_err(|e| refused(causes(&e)))?;
+
+    let mut files = read_members(&spec, &arguments.members)?;
+    files.insert(MODEL_FILE.to_owned(), model);
+    let (_, networks) = networks::examine(&files).map_err(refused)?;
+    let bom = match &arguments.bom {
+        Some(path) => {
+            let bytes = read_file(path)?;
+            bom::check(&bytes, &networks)
+                .map_err(|reason| refused(format!("{}: {reason}", path.display())))?;
+            bytes
+        }
+        None => bom::minimal(&spec, &networks).into_bytes(),
+    };
+    files.insert(BOM_FILE.to_owned(), bom);
+    if let Some(path) = &arguments.reference {
+        let bytes = read_file(path)?;
+        check_reference(&bytes, &spec)
+            .map_err(|reason| refused(format!("{}: {reason}", path.display())))?;
+        files.insert(REFERENCE_FILE.to_owned(), bytes);
+    }
+    let card = match &arguments.card {
+        Some(path) => read_file(path)?,
+        None => card::markdown(&raw).into_bytes(),
+    };
+    files.insert(CARD_FILE.to_owned(), card);
+
+    networks::run(&arguments.model, &spec, files.clone())?;
+    let digest = write(&arguments.out, &files)?;
+    print(&if arguments.json {
+        json!({
+            "model": spec.name,
+            "version": spec.version,
+            "digest": format!("sha256:{digest}"),
+            "bundle": arguments.out.display().to_string(),
+            "files": files.keys().collect::<Vec<_>>(),
+        })
+        .to_string()
+    } else {
+        let mut lines = vec![format!(
+            "built   {} version {}: every member reproduced its {} known answers",
+            spec.name,
+            spec.version,
+            spec.known_answers.len(),
+        )];
+        let listed = files
+            .iter()
+            .map(|(name, bytes)| format!("file    {name} ({} bytes)", bytes.len()));
+        lines.extend(listed);
+        lines.push(format!("digest  sha256:{digest}"));
+        lines.push(format!("bundle  {}", arguments.out.display()));
+        lines.join("\n")
+    })
+}
+
+fn must_be_free(out: &Path) -> Result<(), Failure> {
+    let taken = |reason: &str| Err(Failure::Environment(anyhow!("{}: {reason}", out.display())));
+    match fs::read_dir(out) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => taken("exists and is not empty; not overwritten"),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => taken(&error.to_string()),
+    }
+}
+
+/// Reads each member's network under the name that model.json gives it.
+fn read_members(
+    spec: &ModelSpec,
+    given: &[(String, PathBuf)],
+) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    for (index, (name, _)) in given.iter().enumerate() {
+        if !spec.members.iter().any(|member| member.name == *name) {
+            return Err(Failure::usage(anyhow!(
+                "--member {name}=…: model.json has no member of this name"
+            )));
+        }
+        if given.iter().take(index).any(|(earlier, _)| earlier == name) {
+            return Err(Failure::usage(anyhow!("--member {name}=…: given twice")));
+        }
+    }
+    let mut files = BTreeMap::new();
+    for member in &spec.members {
+        let Some((_, path)) = given.iter().find(|(name, _)| *name == member.name) else {
+            return Err(Failure::usage(anyhow!(
+                "--member {}=… is missing; model.json declares it",
+                member.name
+            )));
+        };
+        let wrong = |problem: &str| {
+            Err(Failure::DoesNotHold(anyhow!(
+                "model.json: member {}: file {:?} {problem}",
+                member.name,
+                member.file
+            )))
+        };
+        if !is_member_file(&member.file) {
+            return wrong("should be members/<name>.onnx");
+        }
+        if files
+            .insert(member.file.clone(), read_file(path)?)
+            .is_some()
+        {
+            return wrong("is another member's");
+        }
+    }
+    Ok(files)
+}
+
+/// Where a bundle keeps its networks. A name from model.json must not lead out of the bundle.
+fn is_member_file(file: &str) -> bool {
+    let path = Path::new(file);
+    let plain = matches!(
+        path.components().collect::<Vec<_>>().as_slice(),
+        [Component::Normal(folder), Component::Normal(_)] if *folder == "members"
+    );
+    plain
+        && path
+            .extension()
+            .is_some_and(|extension| extension == "onnx")
+        && !file.contains(['\\', ':'])
+        && !file.contains(char::is_control)
+        && file.matches('/').count() == 1
+}
+
+fn check_reference(bytes: &[u8], spec: &ModelSpec) -> Result<(), String> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let other = |field: &str, ours: Value| value.get(field).is_some_and(|theirs| *theirs != ours);
+    if !value.is_object() {
+        Err("not a JSON object".to_owned())
+    } else if other("name", json!(spec.name)) || other("version", json!(spec.version)) {
+        Err(format!(
+            "fitted for another model than {} version {}",
+            spec.name, spec.version
+        ))
+    } else {
+        Ok(())
+    }
+}
+
+/// Writes the files beside `out`, reads them back, and moves them there: `out` is either the
+/// whole bundle or as it was. Returns the digest of what was read back.
+fn write(out: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<String, Failure> {
+    let Some(name) = out.file_name() else {
+        return Err(Failure::usage(anyhow!("--out must name a directory")));
+    };
+    let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", out.display()));
+    let folder = match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let staged = folder.join(format!(
+        ".{}.{}",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    fs::create_dir(&staged).map_err(failed)?;
+    let written = fill(&staged, files)
+        .map_err(failed)
+        .and_then(|()| {
+            Contents::read(&staged, &Limits::default())
+                .map_err(|error| Failure::DoesNotHold(anyhow!("{}", causes(&error))))
+        })
+        .and_then(|contents| {
+            fs::rename(&staged, out).map_err(failed)?;
+            Ok(contents.root_digest())
+        });
+    if written.is_err() {
+        drop(fs::remove_dir_all(&staged));
+    }
+    written
+}
+
+fn fill(directory: &Path, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    for (name, bytes) in files {
+        let path = directory.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = File::create_new(&path)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_file_cannot_lead_out_of_the_bundle() {
+        assert!(is_member_file("members/gbdt.onnx"));
+        for bad in [
+            "gbdt.onnx",
+            "/members/gbdt.onnx",
+            "members/../model.onnx",
+            "members/./gbdt.onnx",
+            "members//gbdt.onnx",
+            "members/a/gbdt.onnx",
+            "../members/gbdt.onnx",
+            "members/gbdt.bin",
+            "members/.onnx",
+            "members/a\n.onnx",
+            "model.json",
+        ] {
+            assert!(!is_member_file(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What `inspect` found, as text and as JSON.
+
+use serde_json::{Map, Value, json};
+use vitalgate::bundle::model::RawModel;
+
+use super::{
+    bom::opset_name,
+    card::{FEATURE_COLUMNS, bands, feature_row, policy, violation},
+    inspect::{Findings, SignatureFound},
+    networks::Network,
+    plain,
+};
+
+pub(super) fn json(findings: &Findings) -> Value {
+    let files: Map<String, Value> = findings
+        .files
+        .iter()
+        .map(|(name, bytes)| (name.clone(), json!(bytes)))
+        .collect();
+    json!({
+        "bundle": findings.bundle,
+        "digest": format!("sha256:{}", findings.digest),
+        "servable": findings.problem.is_none(),
+        "problem": findings.problem,
+        "files": files,
+        "signatures": findings.signatures,
+        "model": findings.model_json,
+        "members": findings.networks.iter().map(member_json).collect::<Vec<_>>(),
+        "known_answers_run": findings.ran,
+        "metrics": findings.metrics,
+    })
+}
+
+fn member_json(network: &Network) -> Value {
+    let tensors = |list: &[vitalgate::inference::TensorSummary]| -> Map<String, Value> {
+        list.iter()
+            .map(|tensor| (tensor.name.clone(), json!(tensor.shape)))
+            .collect()
+    };
+    let opsets: Map<String, Value> = network
+        .graph
+        .opsets
+        .iter()
+        .map(|(domain, version)| (opset_name(domain).to_owned(), json!(version)))
+        .collect();
+    json!({
+        "name": network.name,
+        "file": network.file,
+        "bytes": network.bytes,
+        "sha256": network.sha256,
+        "ir_version": network.graph.ir_version,
+        "opsets": opsets,
+        "nodes": network.graph.node_counts,
+        "inputs": tensors(&network.graph.inputs),
+        "outputs": tensors(&network.graph.outputs),
+    })
+}
+
+pub(super) fn text(findings: &Findings, key_given: bool) -> String {
+    let mut lines = Vec::new();
+    if let Some(model) = &findings.model {
+        lines.push(format!("{}, version {}", model.name, model.version));
+        lines.push(plain(&model.title));
+        lines.push(String::new());
+        lines.push(format!("Intended use: {}", plain(&model.intended_use)));
+        lines.push(String::new());
+    }
+    lines.push(format!("bundle  {}", plain(&findings.bundle)));
+    lines.push(format!("digest  sha256:{}", findings.digest));
+    for (name, bytes) in &findings.files {
+        lines.push(format!("file    {} ({bytes} bytes)", plain(name)));
+    }
+    signature_lines(&findings.signatures, key_given, &mut lines);
+    if let Some(model) = &findings.model {
+        network_lines(&findings.networks, &mut lines);
+        model_lines(model, findings.ran, &mut lines);
+    }
+    if !findings.metrics.is_empty() {
+        lines.push(String::new());
+        lines.push("Metrics, as bom.cdx.json states them".to_owned());
+    }
+    let metrics: Vec<[String; 4]> = findings
+        .metrics
+        .iter()
+        .map(|metric| {
+            let interval = metric.interval.as_ref();
+            [
+                plain(&metric.kind),
+                plain(&metric.value),
+                interval.map_or_else(String::new, |(low, high)| {
+                    format!("[{}, {}]", plain(low), plain(high))
+                }),
+                metric.slice.as_deref().map_or_else(String::new, plain),
+            ]
+        })
+        .collect();
+    lines.extend(table(&metrics));
+    lines.join("\n")
+}
+
+fn signature_lines(signatures: &[SignatureFound], key_given: bool, lines: &mut Vec<String>) {
+    lines.push(String::new());
+    lines.push(
+        match (signatures.is_empty(), key_given) {
+            (true, _) => "Signatures: none beside the bundle",
+            (false, true) => "Signatures, checked against the key given",
+            (false, false) => "Signatures, NOT verified (no --key given); anybody can claim a key",
+        }
+        .to_owned(),
+    );
+    for signature in signatures {
+        let verdict = match (signature.verified, &signature.reason) {
+            (None, _) => "not verified".to_owned(),
+            (Some(true), _) => "verified".to_owned(),
+            (Some(false), reason) => {
+                format!("does not hold: {}", reason.as_deref().unwrap_or_default())
+            }
+        };
+        lines.push(format!(
+            "  {}  claims {}: {verdict}",
+            signature.file, signature.claims
+        ));
+    }
+}
+
+fn network_lines(networks: &[Network], lines: &mut Vec<String>) {
+    lines.push(String::new());
+    lines.push(format!("Members ({})", networks.len()));
+    for network in networks {
+        let graph = &network.graph;
+        let opsets = graph
+            .opsets
+            .iter()
+            .map(|(domain, version)| format!("{} {version}", opset_name(domain)));
+        let nodes = graph
+            .node_counts
+            .iter()
+            .map(|(operator, count)| format!("{operator} {count}"));
+        let tensors = |list: &[vitalgate::inference::TensorSummary]| {
+            join(list.iter().map(|t| format!("{} {}", t.name, t.shape)))
+        };
+        lines.push(format!(
+            "  {}: {} ({} bytes, sha256 {})",
+            network.name,
+            plain(&network.file),
+            network.bytes,
+            network.sha256
+        ));
+        lines.push(format!(
+            "    ONNX IR {}; opsets {}",
+            graph.ir_version,
+            join(opsets)
+        ));
+        lines.push(format!("    nodes: {}", join(nodes)));
+        lines.push(format!(
+            "    in {}; out {}",
+            tensors(&graph.inputs),
+            tensors(&graph.outputs)
+        ));
+    }
+}
+
+fn model_lines(model: &RawModel, ran: bool, lines: &mut Vec<String>) {
+    lines.push(String::new());
+    lines.push(format!("Features ({})", model.features.len()));
+    let mut rows = vec![FEATURE_COLUMNS.map(str::to_owned)];
+    rows.extend(model.features.iter().map(feature_row));
+    lines.extend(table(&rows));
+
+    lines.push(String::new());
+    lines.push(format!("Consistency rules ({})", model.consistency.len()));
+    for rule in &model.consistency {
+        lines.push(format!(
+            "  {} ({}): {}",
+            plain(&rule.id),
+            violation(rule.on_violation),
+            plain(&rule.rule)
+        ));
+        lines.push(format!("    {}", plain(&rule.message)));
+    }
+
+    lines.push(String::new());
+    lines.push(format!(
+        "Outcome        {}, to the nearest {}",
+        plain(&model.outcome.name),
+        model.output.precision
+    ));
+    lines.push(format!("Bands          {}", bands(&model.outcome)));
+    if let Some(agreement) = model.agreement {
+        lines.push(format!(
+            "Agreement      members' logits differ by {} at most (alpha {})",
+            agreement.max_logit_spread, agreement.alpha
+        ));
+    }
+    lines.push(format!("Review         {}", policy(model.review.policy)));
+    lines.push(format!(
+        "Missing        more than {} imputed values go to review",
+        model.review.max_missing
+    ));
+    lines.push(format!(
+        "Known answers  {}, {}",
+        model.known_answers.len(),
+        if ran {
+            "reproduced by every member on the CPU"
+        } else {
+            "not run (--run does; the server does at load)"
+        }
+    ));
+}
+
+fn join(words: impl Iterator<Item = String>) -> String {
+    plain(&words.collect::<Vec<_>>().join(", "))
+}
+
+/// Rows with aligned columns, indented.
+fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(widths);
+            let padded: Vec<_> = cells
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            format!("  {}", padded.join("  ").trim_end())
+        })
+        .collect()
+}

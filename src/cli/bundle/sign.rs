@@ -1,0 +1,171 @@
+//! `vitalgate bundle sign`: one signer's signature over a bundle the server would not refuse.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde_json::json;
+use vitalgate::bundle::{
+    SIGNATURES_DIRECTORY,
+    signing::{self, SigningKey},
+};
+use zeroize::Zeroizing;
+
+use super::{Failure, bundle_directory, causes, networks, print, read_bundle, version_directory};
+
+/// More than any PEM file of one EC key.
+const MAX_KEY: u64 = 64 << 10;
+/// How far into an existing file we look for the mark of a signature.
+const HEAD: u64 = 64 << 10;
+
+#[derive(Debug, Args)]
+pub(crate) struct SignArguments {
+    /// The bundle, or the version's directory that holds it as `bundle/`.
+    directory: PathBuf,
+    /// The private key, PEM, readable by its owner only.
+    #[arg(long, value_name = "PEM")]
+    key: PathBuf,
+    /// Where to write the signature [default: signatures/<16 digits of the key id>.sig beside the
+    /// bundle].
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
+    let bundle = bundle_directory(&arguments.directory);
+    let contents = read_bundle(&bundle)?;
+    let refused = |reason: String| {
+        Failure::DoesNotHold(anyhow!("{}: not signed: {reason}", bundle.display()))
+    };
+    let (spec, _) = networks::examine(contents.unverified()).map_err(refused)?;
+    let key = private_key(&arguments.key)?;
+    let text =
+        signing::sign(&contents, &spec.name, &key).map_err(|error| refused(causes(&error)))?;
+
+    let file = match &arguments.signature {
+        Some(file) => file.clone(),
+        None => version_directory(&bundle)
+            .map_err(Failure::environment)?
+            .join(SIGNATURES_DIRECTORY)
+            .join(format!(
+                "{}.sig",
+                key.key_id().get(..16).unwrap_or_default()
+            )),
+    };
+    write(&file, &bundle, &text)?;
+
+    let digest = contents.root_digest();
+    print(&if arguments.json {
+        json!({
+            "model": spec.name,
+            "version": spec.version,
+            "digest": format!("sha256:{digest}"),
+            "signer": key.key_id(),
+            "signature": file.display().to_string(),
+        })
+        .to_string()
+    } else {
+        format!(
+            "signed     {} version {}\ndigest     sha256:{digest}\nsigner     key {}\nsignature  {}",
+            spec.name,
+            spec.version,
+            key.key_id(),
+            file.display(),
+        )
+    })
+}
+
+/// Reads the private key, unless others can too: whoever can read it can sign.
+fn private_key(path: &Path) -> Result<SigningKey, Failure> {
+    let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(failed)?;
+    // Asked of the opened file, so that it is about the bytes we read.
+    let about = file.metadata().map_err(failed)?;
+    let unusable = |reason: &str| Failure::Environment(anyhow!("{}: {reason}", path.display()));
+    if !about.is_file() || about.len() > MAX_KEY {
+        return Err(unusable("not a private key file"));
+    }
+    if about.mode() & 0o077 != 0 {
+        return Err(unusable(&format!(
+            "the private key can be read by others (mode {:03o}); chmod 600 it, and replace it if \
+             anyone may have",
+            about.mode() & 0o777
+        )));
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let room = usize::try_from(about.len()).unwrap_or_default();
+    let mut pem = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
+    file.take(MAX_KEY).read_to_end(&mut pem).map_err(failed)?;
+    SigningKey::from_pkcs8_pem(&pem).map_err(|error| unusable(&causes(&error)))
+}
+
+/// Writes the signature beside its place and moves it there, so that no reader sees half of one.
+fn write(path: &Path, bundle: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
+    let (Some(name), Some(folder)) = (path.file_name(), path.parent()) else {
+        return Err(Failure::usage(anyhow!("--signature must name a file")));
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let inside = folder.canonicalize().map_err(failed)?;
+    if inside.starts_with(bundle.canonicalize().map_err(failed)?) {
+        return Err(Failure::usage(anyhow!(
+            "{}: within the bundle, which a signature would then change",
+            path.display()
+        )));
+    }
+    if !replaceable(path).map_err(failed)? {
+        return Err(Failure::Environment(anyhow!(
+            "{}: exists and is not a signature; not overwritten",
+            path.display()
+        )));
+    }
+    let staged = folder.join(format!(
+        ".{}.{}",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&staged)
+        .map_err(failed)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&staged, path));
+    if written.is_err() {
+        drop(fs::remove_file(&staged));
+    }
+    written.map_err(failed)
+}
+
+/// Whether there is nothing at `path`, or an earlier signature: a mistyped path must not cost
+/// anybody a key.
+fn replaceable(path: &Path) -> io::Result<bool> {
+    let about = match fs::symlink_metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    if !about.is_file() {
+        return Ok(false);
+    }
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD).read_to_end(&mut head)?;
+    let mark = b"application/vnd.dev.sigstore.bundle";
+    Ok(head.windows(mark.len()).any(|window| window == mark))
+}
