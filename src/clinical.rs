@@ -227,3 +227,6 @@ impl VariableResolver for Values<'_> {
             .map(|&v| CowVal::owned(CelDouble::from(v)))
     }
 }
+
+#[cfg(test)]
+mod tests;

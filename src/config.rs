@@ -12,13 +12,12 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, de::IntoDeserializer};
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use serde::Deserialize;
+use toml::Spanned;
 
 use crate::{authz::Role, inference::Execution};
+
+mod reader;
 
 /// A problem in the configuration file.
 #[derive(Debug, PartialEq, Eq)]
@@ -213,21 +212,9 @@ impl Config {
 
     /// Parses a configuration text; relative paths are below `directory`.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader {
-            text,
-            problems: Vec::new(),
-        };
-        let config = reader.config();
-        match config {
-            Some(mut config) if reader.problems.is_empty() => {
-                config.anchor_paths(directory);
-                Ok(config)
-            }
-            _ => {
-                reader.problems.sort_by_key(|p| p.line);
-                Err(reader.problems)
-            }
-        }
+        let mut config = reader::read(text)?;
+        config.anchor_paths(directory);
+        Ok(config)
     }
 
     fn anchor_paths(&mut self, directory: &Path) {
@@ -245,199 +232,6 @@ impl Config {
         {
             *path = directory.join(&*path);
         }
-    }
-}
-
-struct Reader<'t> {
-    text: &'t str,
-    problems: Vec<Problem>,
-}
-
-/// The sections of the file, in the order they are documented.
-const SECTIONS: [&str; 9] = [
-    "data",
-    "health",
-    "limits",
-    "onnxruntime",
-    "trust",
-    "repository",
-    "models",
-    "audit",
-    "principals",
-];
-
-impl Reader<'_> {
-    fn config(&mut self) -> Option<Config> {
-        let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
-            self.problem(error.span().map(|s| s.start), error.message());
-        }
-        if !self.problems.is_empty() {
-            return None;
-        }
-        let mut table = table.into_inner();
-        for (key, _) in table.iter() {
-            let name: &str = key.get_ref();
-            if !SECTIONS.contains(&name) {
-                let known = SECTIONS.join(", ");
-                self.problem(
-                    Some(key.span().start),
-                    &format!("unknown section {name}; known: {known}"),
-                );
-            }
-        }
-        // All sections are read before any is missed, so that every problem is reported.
-        let data = self.section(&mut table, "data");
-        let health = self.section(&mut table, "health");
-        let limits = if table.contains_key("limits") {
-            self.section(&mut table, "limits")
-        } else {
-            Some(Limits::default())
-        };
-        let onnxruntime = self.section(&mut table, "onnxruntime");
-        let trust = self.section::<Trust>(&mut table, "trust");
-        let repository = self.section(&mut table, "repository");
-        let models = self.list::<ServedModel>(&mut table, "models");
-        let audit = self.section(&mut table, "audit");
-        let principals = self.list::<PrincipalConfig>(&mut table, "principals");
-        if trust.as_ref().is_some_and(|t| t.keys.is_empty()) {
-            self.problem(None, "trust.keys: name at least one public key");
-        }
-        self.check_limits(limits.as_ref());
-        self.check_models(&models);
-        let principals = self.by_san(principals);
-        Some(Config {
-            data: data?,
-            health: health?,
-            limits: limits?,
-            onnxruntime: onnxruntime?,
-            trust: trust?,
-            repository: repository?,
-            models,
-            audit: audit?,
-            principals,
-        })
-    }
-
-    fn check_limits(&mut self, limits: Option<&Limits>) {
-        let Some(l) = limits else { return };
-        let times = [l.head_seconds, l.body_seconds, l.idle_seconds];
-        if l.body_bytes == 0
-            || l.concurrent_requests == 0
-            || l.connections == 0
-            || times.contains(&0)
-        {
-            self.problem(
-                None,
-                "limits: every limit but drain_seconds must be above 0",
-            );
-        }
-    }
-
-    fn check_models(&mut self, models: &[ServedModel]) {
-        if models.is_empty() {
-            self.problem(None, "models: serve at least one model");
-        }
-        for (i, m) in models.iter().enumerate() {
-            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            if m.name.is_empty() || !m.name.chars().all(plain) {
-                self.problem(
-                    None,
-                    &format!("models: name {:?} should be of a-z, 0-9, -", m.name),
-                );
-            }
-            if models.iter().take(i).any(|other| other == m) {
-                let (name, version) = (&m.name, m.version);
-                self.problem(
-                    None,
-                    &format!("models: {name} version {version} is listed twice"),
-                );
-            }
-        }
-    }
-
-    /// A subject alternative name means one principal, or authentication would be a guess.
-    fn by_san(&mut self, principals: Vec<PrincipalConfig>) -> HashMap<String, PrincipalConfig> {
-        let mut by_san: HashMap<String, PrincipalConfig> = HashMap::new();
-        for p in principals {
-            let (san, at) = (p.san.get_ref().clone(), Some(p.san.span().start));
-            let value = san
-                .strip_prefix("URI:")
-                .or_else(|| san.strip_prefix("DNS:"));
-            if value.is_none_or(str::is_empty) {
-                self.problem(
-                    at,
-                    &format!("principal {}: san should be URI:… or DNS:…", p.name),
-                );
-            }
-            if by_san.values().any(|other| other.name == p.name) {
-                self.problem(at, &format!("principal {}: the name is used twice", p.name));
-            }
-            if let Some(other) = by_san.insert(san, p) {
-                self.problem(at, &format!("san is principal {}'s already", other.name));
-            }
-        }
-        by_san
-    }
-
-    fn section<T: for<'de> Deserialize<'de>>(
-        &mut self,
-        table: &mut DeTable<'_>,
-        name: &str,
-    ) -> Option<T> {
-        let Some(value) = table.remove(name) else {
-            self.problem(None, &format!("section {name} is missing"));
-            return None;
-        };
-        self.value(value, name)
-    }
-
-    fn list<T: for<'de> Deserialize<'de>>(
-        &mut self,
-        table: &mut DeTable<'_>,
-        name: &str,
-    ) -> Vec<T> {
-        let Some(value) = table.remove(name) else {
-            self.problem(None, &format!("section [[{name}]] is missing"));
-            return Vec::new();
-        };
-        let at = value.span().start;
-        match value.into_inner() {
-            DeValue::Array(items) => items
-                .into_iter()
-                .filter_map(|item| self.value(item, name))
-                .collect(),
-            _ => {
-                self.problem(Some(at), &format!("write it as [[{name}]]"));
-                Vec::new()
-            }
-        }
-    }
-
-    fn value<T: for<'de> Deserialize<'de>>(
-        &mut self,
-        value: Spanned<DeValue<'_>>,
-        name: &str,
-    ) -> Option<T> {
-        let start = value.span().start;
-        match T::deserialize(value.into_deserializer()) {
-            Ok(parsed) => Some(parsed),
-            Err(e) => {
-                let at = e.span().map_or(start, |s| s.start);
-                self.problem(Some(at), &format!("{name}: {}", e.message()));
-                None
-            }
-        }
-    }
-
-    fn problem(&mut self, offset: Option<usize>, message: &str) {
-        let line = offset.map_or(0, |o| {
-            1 + self.text.bytes().take(o).filter(|&b| b == b'\n').count()
-        });
-        self.problems.push(Problem {
-            line,
-            message: message.to_owned(),
-        });
     }
 }
 

@@ -93,3 +93,6 @@ fn logit_spread(probabilities: &[f64]) -> f64 {
     });
     high - low
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -169,3 +169,6 @@ impl From<Code> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod catalogue;

@@ -65,3 +65,6 @@ pub fn release(consensus: Consensus) -> Hardened {
         spec,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,3 +33,6 @@ pub mod error_chain;
 pub mod phi;
 pub mod row;
 pub mod trail;
+
+#[cfg(test)]
+mod specimens;

@@ -24,6 +24,8 @@ use crate::{
     trail::{Stage, Trail},
 };
 
+mod proofs;
+
 /// Everything the request path needs.
 #[derive(Debug)]
 pub struct Pipeline {

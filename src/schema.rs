@@ -177,12 +177,9 @@ impl Reader<'_> {
                 },
             )?;
             if value.is_none() {
+                let expected = self.expected(index);
                 let mark = self.descend("value");
-                self.fault(
-                    Code::MissingValue,
-                    Some(index),
-                    "a number, or null when not measured",
-                );
+                self.fault(Code::MissingValue, Some(index), &expected);
                 self.ascend(mark);
             }
         } else {
@@ -205,7 +202,7 @@ impl Reader<'_> {
                 return self.fault(Code::WrongType, Some(index), &expected_type(feature));
             }
             (Sent::Number(n), _) if !n.is_finite() => {
-                return self.fault(Code::NonFinite, Some(index), "a finite number, or null");
+                return self.fault(Code::NonFinite, Some(index), &expected_type(feature));
             }
             (Sent::Number(n), _) => n,
         };
@@ -219,12 +216,14 @@ impl Reader<'_> {
             }
             value = rounded.value;
         }
-        if feature.kind != Kind::Quantity && number.fract() != 0.0 {
-            return self.fault(Code::NotWhole, Some(index), &expected_type(feature));
-        }
         if let Some(conversion) = conversion.filter(|c| !c.is_identity()) {
             self.row.converted.insert(index);
             value = conversion.apply(value);
+        }
+        // What was sent must be whole, not what is left after rounding; and a unit must not make
+        // a fraction of it (1 % of a boolean).
+        if feature.kind != Kind::Quantity && (number.fract() != 0.0 || value.fract() != 0.0) {
+            return self.fault(Code::NotWhole, Some(index), &expected_type(feature));
         }
         self.row.set(index, value);
     }
@@ -243,12 +242,7 @@ impl Reader<'_> {
                 Ok(Sent::Number(parsed.unwrap_or(f64::NAN)))
             }
             _ => {
-                let spec = Arc::clone(self.row.spec());
-                let expected = spec
-                    .features
-                    .get(index)
-                    .map(expected_type)
-                    .unwrap_or_default();
+                let expected = self.expected(index);
                 self.wrong_type(Some(index), &expected)?;
                 Ok(Sent::Wrong)
             }
@@ -274,8 +268,7 @@ impl Reader<'_> {
             }
         };
         let expected = format!(
-            "{}, or a unit of the same kind such as {}",
-            feature.unit,
+            "{} or another unit of the same kind",
             feature.declared.accepted_examples().join(", ")
         );
         self.fault(code, Some(index), &expected);
@@ -359,25 +352,10 @@ impl Reader<'_> {
     }
 
     fn wrong_type(&mut self, feature: Option<usize>, expected: &str) -> Read<()> {
-        let code = if self.json.peek()?.is_num() || feature.is_some() || self.json_value() {
-            Code::WrongType
-        } else {
-            Code::MalformedJson
-        };
-        if code == Code::WrongType {
-            // Skip first: a syntax error inside is the better message, and comes by itself.
-            self.json.next_skip()?;
-        }
-        self.fault(code, feature, expected);
+        // Skip first: a syntax error inside is the better message, and comes by itself.
+        self.json.next_skip()?;
+        self.fault(Code::WrongType, feature, expected);
         Ok(())
-    }
-
-    /// Whether a JSON value starts here at all.
-    fn json_value(&mut self) -> bool {
-        matches!(
-            self.json.peek(),
-            Ok(Peek::Null | Peek::True | Peek::False | Peek::String | Peek::Array | Peek::Object)
-        )
     }
 
     fn require_all(&mut self) {
@@ -428,14 +406,24 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, code: Code, feature: Option<usize>, expected: &str) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push(InputFault {
-                code,
-                pointer: Phi::new(self.at.expose().clone()),
-                feature,
-                expected: expected.to_owned(),
-            });
+        if self.faults.len() >= MAX_FAULTS {
+            // What ends the reading decides the status, so it is never the one left out.
+            if code.status() != 400 {
+                return;
+            }
+            self.faults.truncate(MAX_FAULTS - 1);
         }
+        self.faults.push(InputFault {
+            code,
+            pointer: Phi::new(self.at.expose().clone()),
+            feature,
+            expected: expected.to_owned(),
+        });
+    }
+
+    fn expected(&self, index: usize) -> String {
+        let feature = self.row.spec().features.get(index);
+        feature.map(expected_type).unwrap_or_default()
     }
 
     fn descend(&mut self, token: &str) -> usize {

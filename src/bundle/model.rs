@@ -508,6 +508,11 @@ fn outcome(outcome: &OutcomeSpec, output: OutputSpec) -> Result<(), ModelError> 
             "must be above 0 and at most 0.5",
         ));
     }
+    let in_one = output.precision.recip();
+    if (in_one - in_one.round()).abs() > 1e-6 {
+        // In steps of 0.35 a probability of 0.99 would be released as 1.05.
+        return Err(invalid("output.precision", "must divide 1"));
+    }
     // An edge elsewhere would tell a caller on which side of it the unrounded output lies:
     // more than the declared precision (SCREENING, output hardening).
     let steps = |e: f64| e / output.precision - 0.5;

@@ -1,5 +1,6 @@
 //! The thread that owns a replica's networks and runs them on whatever rows are waiting.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,8 +20,9 @@ pub trait Scored: Send + 'static {
     fn set_output(&mut self, member: usize, output: MemberOutput);
 }
 
-/// What one member made of one row.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What one member made of one row. Its `Debug` keeps the number to itself: it is the patient's,
+/// and more than a caller may learn about the model.
+#[derive(Clone, Copy, PartialEq)]
 pub enum MemberOutput {
     /// The probability of the outcome, 0 to 1.
     Probability(f32),
@@ -28,6 +30,16 @@ pub enum MemberOutput {
     Invalid,
     /// The network fails on this row.
     Failed,
+}
+
+impl fmt::Debug for MemberOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Probability(_) => "Probability(…)",
+            Self::Invalid => "Invalid",
+            Self::Failed => "Failed",
+        })
+    }
 }
 
 impl MemberOutput {

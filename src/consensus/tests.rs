@@ -1,0 +1,162 @@
+//! Agreement of the members, and what a lost one leads to.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    bundle::model::ModelSpec,
+    clinical, hardening,
+    inference::Scored,
+    schema,
+    specimens::{self, Body},
+};
+
+const FAILED: MemberOutput = MemberOutput::Failed;
+
+/// A patient up to where the networks would run.
+pub(crate) fn cleared(spec: &Arc<ModelSpec>, body: &Body) -> Result<Cleared, Withheld> {
+    let observed = schema::parse(spec, &body.bytes()).unwrap();
+    let plausible = clinical::check_ranges(observed).unwrap();
+    review::clear(clinical::check_consistency(plausible).unwrap())
+}
+
+/// A patient whose members gave these outputs.
+pub(crate) fn scored(spec: &Arc<ModelSpec>, body: &Body, outputs: &[MemberOutput]) -> Scores {
+    let (mut row, clearance) = cleared(spec, body).unwrap().into_parts();
+    for (member, output) in outputs.iter().enumerate() {
+        row.set_output(member, *output);
+    }
+    Scores { row, clearance }
+}
+
+/// A patient whose members gave these probabilities.
+pub(crate) fn probabilities(spec: &Arc<ModelSpec>, p: &[f32]) -> Scores {
+    let outputs: Vec<_> = p.iter().map(|&p| MemberOutput::Probability(p)).collect();
+    scored(spec, &Body::icu(), &outputs)
+}
+
+/// The model with its predictions attached to reviews.
+pub(crate) fn attaching() -> Arc<ModelSpec> {
+    specimens::icu_with(|m| m["review"]["policy"] = json!("attach")).unwrap()
+}
+
+fn codes(reasons: &[ReviewReason]) -> Vec<&'static str> {
+    reasons.iter().map(|r| r.code.as_str()).collect()
+}
+
+#[test]
+fn the_mean_is_taken_of_members_that_agree() {
+    let (row, clearance, mean) = agree(probabilities(&specimens::icu(), &[0.25, 0.5]))
+        .unwrap()
+        .into_parts();
+    assert_eq!(*mean.expose(), 0.375);
+    assert_eq!(clearance, Clearance::Clear);
+    assert!(row.reasons.is_empty());
+}
+
+#[test]
+fn one_member_is_its_own_mean() {
+    let spec = specimens::breast();
+    let outputs = [MemberOutput::Probability(0.75)];
+    let consensus = agree(scored(&spec, &Body::breast(), &outputs)).unwrap();
+    assert_eq!(*consensus.into_parts().2.expose(), 0.75);
+}
+
+#[test]
+fn the_bound_is_on_logits() {
+    // The bound is 1.377: 0.5 against logistic(1.377) = 0.79853.
+    for (a, b, agreed) in [
+        (0.5, 0.798, true),
+        (0.5, 0.799, false),
+        (0.799, 0.5, false),
+        // The same distance means more near certainty.
+        (0.001, 0.1, false),
+        (0.5, 0.599, true),
+        // Certainty is finite, and two certain members agree.
+        (0.0, 0.0, true),
+        (1.0, 1.0, true),
+        (0.0, 1.0, false),
+        (1.0, 0.999, false),
+        (0.0, 1e-7, true),
+    ] {
+        let outcome = agree(probabilities(&specimens::icu(), &[a, b]));
+        assert_eq!(outcome.is_ok(), agreed, "{a} {b}");
+        if let Err(withheld) = outcome {
+            assert_eq!(codes(&withheld.reasons), ["DISAGREEMENT"]);
+        }
+    }
+}
+
+#[test]
+fn a_lost_member_is_never_left_out() {
+    let lone = MemberOutput::Probability(0.4);
+    for outputs in [
+        [FAILED, lone],
+        [lone, FAILED],
+        [FAILED, FAILED],
+        [lone, MemberOutput::Invalid],
+    ] {
+        for spec in [specimens::icu(), attaching()] {
+            let withheld = agree(scored(&spec, &Body::icu(), &outputs)).unwrap_err();
+            assert_eq!(codes(&withheld.reasons), ["MEMBER_FAILED"]);
+        }
+    }
+}
+
+#[test]
+fn what_a_person_has_to_look_at_is_not_scored() {
+    let fever = Body::icu().with("temperature", "43.1");
+    let withheld = cleared(&specimens::icu(), &fever).unwrap_err();
+    assert_eq!(codes(&withheld.reasons), ["OUTSIDE_EXPECTED"]);
+}
+
+#[test]
+fn the_policy_attach_releases_what_withhold_keeps() {
+    let spec = attaching();
+    let outputs = [0.1, 0.9].map(MemberOutput::Probability);
+    let released = agree(scored(&spec, &Body::icu(), &outputs)).map(hardening::release);
+    let released = released.unwrap();
+    assert_eq!(released.clearance, Clearance::Attached);
+    assert_eq!(codes(&released.reasons), ["DISAGREEMENT"]);
+    assert_eq!(*released.probability().expose(), 0.5);
+
+    // A reason of an earlier screen and one of this are both told.
+    let fever = Body::icu().with("temperature", "43.1").without("magnesium");
+    let released = agree(scored(&spec, &fever, &outputs)).map(hardening::release);
+    let released = released.unwrap();
+    assert_eq!(released.clearance, Clearance::Attached);
+    assert_eq!(
+        codes(&released.reasons),
+        ["OUTSIDE_EXPECTED", "DISAGREEMENT"]
+    );
+    assert_eq!(released.handling.imputed.len(), 1);
+
+    // An earlier reason stays attached when the members agree.
+    let outputs = [0.2, 0.2].map(MemberOutput::Probability);
+    let released = agree(scored(&spec, &fever, &outputs)).map(hardening::release);
+    assert_eq!(released.unwrap().clearance, Clearance::Attached);
+
+    // And a lost member takes the prediction back, with every reason.
+    let withheld = agree(scored(&spec, &fever, &[FAILED, outputs[0]])).unwrap_err();
+    assert_eq!(
+        codes(&withheld.reasons),
+        ["OUTSIDE_EXPECTED", "MEMBER_FAILED"]
+    );
+}
+
+#[test]
+fn no_stage_prints_a_score() {
+    let scores = probabilities(&specimens::icu(), &[0.271_828_2, 0.271_828_2]);
+    let scores_text = format!("{scores:?}");
+    let consensus = agree(scores).unwrap();
+    let consensus_text = format!("{consensus:?}");
+    let hardened = hardening::release(consensus);
+    let probability = format!("{:?}", hardened.probability());
+    assert_eq!(probability, "Phi(…)");
+    for text in [scores_text, consensus_text, format!("{hardened:?}")] {
+        assert!(!text.contains("0.2718"), "{text}");
+    }
+    assert!(!format!("{:?}", MemberOutput::Probability(0.271_828_2)).contains("0.2718"));
+}
