@@ -40,16 +40,13 @@ impl Consistent {
 pub fn check_ranges(observed: Observed) -> Result<Plausible, Rejection> {
     let mut row = observed.into_row();
     let spec = Arc::clone(row.spec());
-    let (mut faults, mut reasons) = (Vec::new(), Vec::new());
+    let mut reasons = Vec::new();
+    let faults: Vec<InputFault> = impossible_values(&row).collect();
+    if !faults.is_empty() {
+        return Err(Rejection { spec, faults });
+    }
     for (index, (feature, &value)) in spec.features.iter().zip(row.values()).enumerate() {
-        if !feature.possible.contains(value) {
-            faults.push(InputFault {
-                code: Code::ImpossibleValue,
-                pointer: Phi::new(format!("/observations/{}", feature.name)),
-                feature: Some(index),
-                expected: range_text(feature, feature.possible),
-            });
-        } else if !feature.expected.contains(value) {
+        if !feature.expected.contains(value) {
             reasons.push(ReviewReason {
                 code: Code::OutsideExpected,
                 features: vec![index],
@@ -61,9 +58,6 @@ pub fn check_ranges(observed: Observed) -> Result<Plausible, Rejection> {
                 ),
             });
         }
-    }
-    if !faults.is_empty() {
-        return Err(Rejection { spec, faults });
     }
     if row.imputed.len() > spec.review.max_missing {
         reasons.push(ReviewReason {
@@ -78,6 +72,19 @@ pub fn check_ranges(observed: Observed) -> Result<Plausible, Rejection> {
     }
     row.reasons.append(&mut reasons);
     Ok(Plausible(row))
+}
+
+/// A fault for every measured value outside its possible range.
+pub(crate) fn impossible_values(row: &Row) -> impl Iterator<Item = InputFault> {
+    let measured = row.spec().features.iter().zip(row.values()).enumerate();
+    measured
+        .filter(|(_, (feature, value))| !value.is_nan() && !feature.possible.contains(**value))
+        .map(|(index, (feature, _))| InputFault {
+            code: Code::ImpossibleValue,
+            pointer: Phi::new(format!("/observations/{}", feature.name)),
+            feature: Some(index),
+            expected: range_text(feature, feature.possible),
+        })
 }
 
 fn range_text(feature: &Feature, range: Interval) -> String {

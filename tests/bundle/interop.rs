@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[expect(clippy::disallowed_methods, reason = "set by whoever runs the tests")]
 /// The `model_signing` command that `make test` installs.
 fn reference_tool() -> Option<PathBuf> {
     let tool = root().join("target/test-venv/bin/model_signing");

@@ -333,6 +333,7 @@ fn signing_is_refused_with_an_open_key_or_for_what_the_server_refuses() {
 
 /// `VITALGATE_BLESS=1` writes the schema anew.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "set by whoever runs the tests")]
 fn the_schema_is_that_of_the_code() {
     let path = root().join("schemas/model.schema.json");
     let schema = serde_json::to_value(schemars::schema_for!(RawModel)).unwrap();
