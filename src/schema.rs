@@ -107,6 +107,10 @@ struct Reader<'j> {
 type Read<T> = Result<T, JiterError>;
 
 impl Reader<'_> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a key that is not expected here is refused, whatever it is"
+    )]
     fn document(&mut self) -> Read<()> {
         if self.json.peek()? == Peek::Object {
             let (mut observations, mut context) = (false, false);
@@ -135,6 +139,10 @@ impl Reader<'_> {
         self.json.finish()
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a key that is not expected here is refused, whatever it is"
+    )]
     fn observations(&mut self) -> Read<()> {
         if self.json.peek()? != Peek::Object {
             return self.wrong_type(None, "an object of observations");
@@ -154,6 +162,10 @@ impl Reader<'_> {
         )
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a key that is not expected here is refused, whatever it is"
+    )]
     fn observation(&mut self, index: usize) -> Read<()> {
         let (mut value, mut conversion) = (None, None);
         if self.json.peek()? == Peek::Object {
@@ -275,6 +287,10 @@ impl Reader<'_> {
         Ok(None)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a key that is not expected here is refused, whatever it is"
+    )]
     fn context(&mut self) -> Read<()> {
         if self.json.peek()? != Peek::Object {
             return self.wrong_type(None, "an object with encounter");
@@ -392,7 +408,9 @@ impl Reader<'_> {
             JiterErrorType::JsonError(JsonErrorType::DuplicateKey(_)) => {
                 (Code::DuplicateKey, "duplicate key".to_owned())
             }
-            other => (Code::MalformedJson, other.to_string()),
+            other @ (JiterErrorType::JsonError(_) | JiterErrorType::WrongType { .. }) => {
+                (Code::MalformedJson, other.to_string())
+            }
         };
         let expected = format!(
             "JSON; {what} at line {} column {}",
@@ -462,4 +480,5 @@ fn expected_type(feature: &Feature) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the very number is what is tested")]
 mod tests;

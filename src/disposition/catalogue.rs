@@ -268,6 +268,10 @@ fn written() -> String {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "asks whether to rewrite a file of the repository"
+)]
 fn the_document_is_the_table() {
     let written = written();
     if std::env::var_os("VITALGATE_BLESS").is_some() {
