@@ -17,6 +17,7 @@ use self::{
 };
 use crate::{
     config::ServedModel,
+    error_chain::one_line,
     inference::{self, Engine, EngineError, EngineSpec, Execution, Runtime},
     row::Row,
 };
@@ -37,7 +38,7 @@ const MAX_SIGNATURES: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file or directory could not be read.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Read {
         /// Which.
         path: PathBuf,
@@ -45,7 +46,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The bundle's bytes, or a signature over them, do not hold.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Signature {
         /// The bundle or the signature.
         path: PathBuf,
@@ -64,7 +65,7 @@ pub enum LoadError {
         reasons: String,
     },
     /// `model.json` is missing or wrong.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Model {
         /// The bundle.
         path: PathBuf,
@@ -80,7 +81,7 @@ pub enum LoadError {
         problem: String,
     },
     /// The networks cannot run.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Engine {
         /// The bundle.
         path: PathBuf,
@@ -94,8 +95,8 @@ impl LoadError {
     pub fn is_environment(&self) -> bool {
         match self {
             Self::Engine { source, .. } => source.is_environment(),
-            Self::Read { .. }
-            | Self::Signature { .. }
+            Self::Read { .. } => true,
+            Self::Signature { .. }
             | Self::Unsigned(_)
             | Self::Untrusted { .. }
             | Self::Model { .. }
@@ -122,6 +123,20 @@ impl TrustedKeys {
             .collect::<Result<_, _>>()
             .map(Self)
     }
+
+    /// Checks one signature with each key; of the reasons against it, the most telling is kept.
+    fn vouch(&self, contents: &Contents, signature: &[u8]) -> Result<Verified, String> {
+        let mut reason = "not made with a trusted key".to_owned();
+        for key in &self.0 {
+            match signing::verify_contents(contents, signature, &Trust::Key { spki_pem: key }) {
+                Ok(verified) => return Ok(verified),
+                // Another key's signature, as is to be expected with several trusted keys.
+                Err(SigningError::KeyHint) => {}
+                Err(other) => reason = one_line(&other),
+            }
+        }
+        Err(reason)
+    }
 }
 
 /// A bundle that a trusted key vouches for; made only by [`approve`].
@@ -144,24 +159,21 @@ pub fn approve(version_directory: &Path, keys: &TrustedKeys) -> Result<Approved,
         })?;
     let mut reasons = Vec::new();
     for signature in signatures(version_directory)? {
-        let bytes = signing::read_signature(&signature).map_err(|source| LoadError::Signature {
-            path: signature.clone(),
-            source,
-        })?;
-        for key in &keys.0 {
-            match signing::verify_contents(&contents, &bytes, &Trust::Key { spki_pem: key }) {
-                Ok(verified) => return Ok(Approved { path, verified }),
-                Err(reason) => {
-                    let file = signature.file_name().unwrap_or_default().to_string_lossy();
-                    reasons.push(format!("{file}: {reason}"));
-                }
+        // A signature that cannot be read must not stand in the way of one that can.
+        let vouched = match signing::read_signature(&signature) {
+            Ok(bytes) => keys.vouch(&contents, &bytes),
+            Err(unreadable) => Err(one_line(&unreadable)),
+        };
+        match vouched {
+            Ok(verified) => return Ok(Approved { path, verified }),
+            Err(reason) => {
+                let file = signature.file_name().unwrap_or_default().to_string_lossy();
+                reasons.push(format!("{file}: {reason}"));
             }
         }
     }
-    Err(LoadError::Untrusted {
-        path,
-        reasons: reasons.join("; "),
-    })
+    let reasons = reasons.join("; ");
+    Err(LoadError::Untrusted { path, reasons })
 }
 
 fn signatures(version_directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
@@ -171,7 +183,13 @@ fn signatures(version_directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
         source,
     };
     let mut found = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(read)? {
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(LoadError::Unsigned(directory));
+        }
+        entries => entries.map_err(read)?,
+    };
+    for entry in entries {
         let path = entry.map_err(read)?.path();
         if path.extension().is_some_and(|e| e == "sig") {
             found.push(path);
@@ -180,8 +198,14 @@ fn signatures(version_directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if found.is_empty() {
         return Err(LoadError::Unsigned(directory));
     }
+    if found.len() > MAX_SIGNATURES {
+        let problem = format!("more than {MAX_SIGNATURES} signatures");
+        return Err(LoadError::Mismatch {
+            path: directory,
+            problem,
+        });
+    }
     found.sort();
-    found.truncate(MAX_SIGNATURES);
     Ok(found)
 }
 

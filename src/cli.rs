@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use vitalgate::error_chain::one_line;
 
 mod bundle;
 mod check;
@@ -79,8 +80,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::DoesNotHold(e) | Self::Usage(e) | Self::Environment(e)) = self;
-        // One line: every cause, outermost first.
-        write!(f, "{e:#}")
+        f.write_str(&one_line(e.as_ref()))
     }
 }
 

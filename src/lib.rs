@@ -29,6 +29,7 @@ pub mod units;
 
 pub mod bundle;
 pub mod clock;
+pub mod error_chain;
 pub mod phi;
 pub mod row;
 pub mod trail;

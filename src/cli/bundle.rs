@@ -1,7 +1,6 @@
 //! `vitalgate bundle`: make, sign, verify and inspect model bundles.
 
 use std::{
-    error::Error,
     fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -15,6 +14,7 @@ use vitalgate::bundle::{
 };
 
 use super::Failure;
+use vitalgate::error_chain::one_line;
 
 mod bom;
 mod build;
@@ -74,7 +74,7 @@ fn version_directory(bundle: &Path) -> io::Result<PathBuf> {
 fn read_bundle(bundle: &Path) -> Result<Contents, Failure> {
     Contents::read(bundle, &Limits::default()).map_err(|error| {
         let unreadable = matches!(error, SigningError::Io { .. });
-        let reason = anyhow!("{}: {}", bundle.display(), causes(&error));
+        let reason = anyhow!("{}: {}", bundle.display(), one_line(&error));
         if unreadable {
             Failure::Environment(reason)
         } else {
@@ -97,34 +97,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(bytes)
-}
-
-/// An error with its causes, outermost first, on one line. Some errors repeat their cause in
-/// their own words; it is not said twice.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = cause.source();
-    }
-    plain(&text)
-}
-
-/// Text of unknown origin, made safe to print: nothing in it can start a line, drive a terminal
-/// or reorder what stands beside it.
-fn plain(text: &str) -> String {
-    let acts = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars()
-        .map(|c| if acts(c) { ' ' } else { c })
-        .collect()
 }
 
 /// Prints a result. A reader that has left is no failure of ours.

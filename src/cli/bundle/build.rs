@@ -19,7 +19,8 @@ use vitalgate::bundle::{
     signing::{Contents, Limits},
 };
 
-use super::{Failure, bom, card, causes, networks, print, read_file};
+use super::{Failure, bom, card, networks, print, read_file};
+use vitalgate::error_chain::one_line;
 
 const BOM_FILE: &str = "bom.cdx.json";
 const REFERENCE_FILE: &str = "reference.json";
@@ -63,8 +64,8 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<(), Failure> {
     must_be_free(&arguments.out)?;
     let model = read_file(&arguments.model)?;
     let refused = |reason: String| Failure::DoesNotHold(anyhow!("no bundle made: {reason}"));
-    let spec = ModelSpec::parse(&model).map_err(|error| refused(causes(&error)))?;
-    let raw: RawModel = serde_json::from_slice(&model).map_err(|e| refused(causes(&e)))?;
+    let spec = ModelSpec::parse(&model).map_err(|error| refused(one_line(&error)))?;
+    let raw: RawModel = serde_json::from_slice(&model).map_err(|e| refused(one_line(&e)))?;
 
     let mut files = read_members(&spec, &arguments.members)?;
     files.insert(MODEL_FILE.to_owned(), model);
@@ -227,7 +228,7 @@ fn write(out: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<String, Failur
         .map_err(failed)
         .and_then(|()| {
             Contents::read(&staged, &Limits::default())
-                .map_err(|error| Failure::DoesNotHold(anyhow!("{}", causes(&error))))
+                .map_err(|error| Failure::DoesNotHold(anyhow!("{}", one_line(&error))))
         })
         .and_then(|contents| {
             fs::rename(&staged, out).map_err(failed)?;

@@ -4,8 +4,7 @@
 use vitalgate::bundle::model::{
     Interval, Kind, Missing, OnViolation, OutcomeSpec, RawFeature, RawModel, ReviewPolicy,
 };
-
-use super::plain;
+use vitalgate::error_chain::printable;
 
 /// A feature in words, in the order of [`FEATURE_COLUMNS`].
 pub(super) fn feature_row(feature: &RawFeature) -> [String; 8] {
@@ -23,9 +22,9 @@ pub(super) fn feature_row(feature: &RawFeature) -> [String; 8] {
     };
     [
         feature.name.clone(),
-        plain(&feature.title),
+        printable(&feature.title),
         kind.to_owned(),
-        plain(&feature.unit),
+        printable(&feature.unit),
         range(feature.possible),
         range(feature.expected),
         step,
@@ -48,8 +47,8 @@ pub(super) fn bands(outcome: &OutcomeSpec) -> String {
         .bands
         .iter()
         .map(|band| match band.below {
-            Some(edge) => format!("{} (below {edge})", plain(&band.name)),
-            None => plain(&band.name),
+            Some(edge) => format!("{} (below {edge})", printable(&band.name)),
+            None => printable(&band.name),
         })
         .collect();
     words.join(", ")
@@ -80,10 +79,10 @@ pub(super) fn markdown(model: &RawModel) -> String {
     let mut lines = vec![
         format!("# {}, version {}", model.name, model.version),
         String::new(),
-        plain(&model.title),
+        printable(&model.title),
         String::new(),
         "## Intended use".to_owned(),
-        plain(&model.intended_use),
+        printable(&model.intended_use),
         String::new(),
         "## Inputs".to_owned(),
         row(&FEATURE_COLUMNS.map(str::to_owned)),
@@ -108,10 +107,10 @@ pub(super) fn markdown(model: &RawModel) -> String {
     lines.extend(model.consistency.iter().map(|rule| {
         format!(
             "- {} ({}): `{}`: {}",
-            plain(&rule.id),
+            printable(&rule.id),
             violation(rule.on_violation),
-            plain(&rule.rule),
-            plain(&rule.message),
+            printable(&rule.rule),
+            printable(&rule.message),
         )
     }));
     lines.push(String::new());
@@ -119,7 +118,7 @@ pub(super) fn markdown(model: &RawModel) -> String {
     lines.push(format!(
         "Probability of {}, rounded to steps of {}. Bands: {}. Review policy: {}; more than {} \
          missing values go to review.",
-        plain(&model.outcome.name),
+        printable(&model.outcome.name),
         model.output.precision,
         bands(&model.outcome),
         policy(model.review.policy),

@@ -18,10 +18,11 @@ use vitalgate::bundle::{
 use super::{
     Failure,
     bom::{self, Metric},
-    bundle_directory, causes,
+    bundle_directory,
     networks::{self, Network},
-    plain, print, read_bundle, read_file, report, version_directory,
+    print, read_bundle, read_file, report, version_directory,
 };
+use vitalgate::error_chain::{one_line, printable};
 
 /// Signature files looked at, at most.
 const MAX_SIGNATURES: usize = 32;
@@ -107,7 +108,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
                 }
             }
         }
-        Err(reason) => findings.problem = Some(plain(&reason)),
+        Err(reason) => findings.problem = Some(printable(&reason)),
     }
     print(&if arguments.json {
         report::json(&findings).to_string()
@@ -132,15 +133,15 @@ fn signatures(bundle: &Path, contents: &Contents, key: Option<&[u8]>) -> Vec<Sig
             let bytes = read_signature(path);
             let claims = match &bytes {
                 Ok(bytes) => claims(bytes),
-                Err(error) => causes(error),
+                Err(error) => one_line(error),
             };
             let outcome = key.map(|spki_pem| {
                 bytes
                     .and_then(|bytes| verify_contents(contents, &bytes, &Trust::Key { spki_pem }))
-                    .map_err(|error| causes(&error))
+                    .map_err(|error| one_line(&error))
             });
             SignatureFound {
-                file: plain(&name),
+                file: printable(&name),
                 claims,
                 verified: outcome.as_ref().map(Result::is_ok),
                 reason: outcome.and_then(Result::err),
@@ -169,7 +170,7 @@ fn claims(bytes: &[u8]) -> String {
     let material = value.get("verificationMaterial").unwrap_or(&Value::Null);
     if let Some(hint) = material.pointer("/publicKey/hint").and_then(Value::as_str) {
         let hint: String = hint.chars().take(LONGEST).collect();
-        format!("key {}", plain(&hint))
+        format!("key {}", printable(&hint))
     } else if material.get("x509CertificateChain").is_some()
         || material.get("certificate").is_some()
     {

@@ -13,7 +13,8 @@ use clap::Args;
 use serde_json::json;
 use vitalgate::bundle::signing::{SigningKey, key_id};
 
-use super::{Failure, causes, print};
+use super::{Failure, print};
+use vitalgate::error_chain::one_line;
 
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArguments {
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
     let private_path = with_suffix(&arguments.out, ".key");
     let public_path = with_suffix(&arguments.out, ".pub");
     let (private, public) = SigningKey::generate_p256()
-        .map_err(|error| Failure::Environment(anyhow!("{}", causes(&error))))?;
+        .map_err(|error| Failure::Environment(anyhow!("{}", one_line(&error))))?;
     let id = key_id(public.as_bytes()).map_err(Failure::environment)?;
 
     // Both must be new before either is written: half a pair is worse than none.

@@ -16,7 +16,8 @@ use vitalgate::{
     row::Row,
 };
 
-use super::{Failure, causes};
+use super::Failure;
+use vitalgate::error_chain::one_line;
 
 /// A member whose graph the server accepts.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) fn examine(
     let model = files
         .get(MODEL_FILE)
         .ok_or_else(|| format!("{MODEL_FILE} is missing"))?;
-    let spec = ModelSpec::parse(model).map_err(|error| causes(&error))?;
+    let spec = ModelSpec::parse(model).map_err(|error| one_line(&error))?;
     let networks = spec
         .members
         .iter()
@@ -60,7 +61,7 @@ fn network(
         .get(file)
         .ok_or_else(|| format!("member {name}: {file} is missing"))?;
     let refused = |reason: String| format!("member {name}: {file}: {reason}");
-    let graph = inspect(onnx).map_err(|error| refused(causes(&error)))?;
+    let graph = inspect(onnx).map_err(|error| refused(one_line(&error)))?;
     if graph.inputs.len() != 1 {
         return Err(refused(format!(
             "takes {} inputs, expected exactly one",
@@ -129,14 +130,14 @@ pub(super) fn run(
     mut files: BTreeMap<String, Vec<u8>>,
 ) -> Result<(), Failure> {
     let refused = |error: &dyn std::error::Error| {
-        Failure::DoesNotHold(anyhow!("{}: {}", path.display(), causes(error)))
+        Failure::DoesNotHold(anyhow!("{}: {}", path.display(), one_line(error)))
     };
     let missing =
-        |error: &dyn std::error::Error| Failure::Environment(anyhow!("{}", causes(error)));
+        |error: &dyn std::error::Error| Failure::Environment(anyhow!("{}", one_line(error)));
     let library = find_library(None).map_err(|error| missing(&error))?;
     let runtime = Runtime::load(&library, PINNED_SHA256).map_err(|error| missing(&error))?;
     let engine = engine_spec(path, spec, &mut files, Execution::Cpu)
-        .map_err(|error| Failure::DoesNotHold(anyhow!("{}", causes(&error))))?;
+        .map_err(|error| Failure::DoesNotHold(anyhow!("{}", one_line(&error))))?;
     match Engine::<Row>::start(&runtime, &engine) {
         Ok(_) => Ok(()),
         Err(error) if error.is_environment() => Err(missing(&error)),

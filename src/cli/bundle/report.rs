@@ -8,8 +8,8 @@ use super::{
     card::{FEATURE_COLUMNS, bands, feature_row, policy, violation},
     inspect::{Findings, SignatureFound},
     networks::Network,
-    plain,
 };
+use vitalgate::error_chain::printable;
 
 pub(super) fn json(findings: &Findings) -> Value {
     let files: Map<String, Value> = findings
@@ -60,15 +60,15 @@ pub(super) fn text(findings: &Findings, key_given: bool) -> String {
     let mut lines = Vec::new();
     if let Some(model) = &findings.model {
         lines.push(format!("{}, version {}", model.name, model.version));
-        lines.push(plain(&model.title));
+        lines.push(printable(&model.title));
         lines.push(String::new());
-        lines.push(format!("Intended use: {}", plain(&model.intended_use)));
+        lines.push(format!("Intended use: {}", printable(&model.intended_use)));
         lines.push(String::new());
     }
-    lines.push(format!("bundle  {}", plain(&findings.bundle)));
+    lines.push(format!("bundle  {}", printable(&findings.bundle)));
     lines.push(format!("digest  sha256:{}", findings.digest));
     for (name, bytes) in &findings.files {
-        lines.push(format!("file    {} ({bytes} bytes)", plain(name)));
+        lines.push(format!("file    {} ({bytes} bytes)", printable(name)));
     }
     signature_lines(&findings.signatures, key_given, &mut lines);
     if let Some(model) = &findings.model {
@@ -85,12 +85,12 @@ pub(super) fn text(findings: &Findings, key_given: bool) -> String {
         .map(|metric| {
             let interval = metric.interval.as_ref();
             [
-                plain(&metric.kind),
-                plain(&metric.value),
+                printable(&metric.kind),
+                printable(&metric.value),
                 interval.map_or_else(String::new, |(low, high)| {
-                    format!("[{}, {}]", plain(low), plain(high))
+                    format!("[{}, {}]", printable(low), printable(high))
                 }),
-                metric.slice.as_deref().map_or_else(String::new, plain),
+                metric.slice.as_deref().map_or_else(String::new, printable),
             ]
         })
         .collect();
@@ -142,7 +142,7 @@ fn network_lines(networks: &[Network], lines: &mut Vec<String>) {
         lines.push(format!(
             "  {}: {} ({} bytes, sha256 {})",
             network.name,
-            plain(&network.file),
+            printable(&network.file),
             network.bytes,
             network.sha256
         ));
@@ -172,17 +172,17 @@ fn model_lines(model: &RawModel, ran: bool, lines: &mut Vec<String>) {
     for rule in &model.consistency {
         lines.push(format!(
             "  {} ({}): {}",
-            plain(&rule.id),
+            printable(&rule.id),
             violation(rule.on_violation),
-            plain(&rule.rule)
+            printable(&rule.rule)
         ));
-        lines.push(format!("    {}", plain(&rule.message)));
+        lines.push(format!("    {}", printable(&rule.message)));
     }
 
     lines.push(String::new());
     lines.push(format!(
         "Outcome        {}, to the nearest {}",
-        plain(&model.outcome.name),
+        printable(&model.outcome.name),
         model.output.precision
     ));
     lines.push(format!("Bands          {}", bands(&model.outcome)));
@@ -209,7 +209,7 @@ fn model_lines(model: &RawModel, ran: bool, lines: &mut Vec<String>) {
 }
 
 fn join(words: impl Iterator<Item = String>) -> String {
-    plain(&words.collect::<Vec<_>>().join(", "))
+    printable(&words.collect::<Vec<_>>().join(", "))
 }
 
 /// Rows with aligned columns, indented.

@@ -16,7 +16,8 @@ use vitalgate::bundle::{
 };
 use zeroize::Zeroizing;
 
-use super::{Failure, bundle_directory, causes, networks, print, read_bundle, version_directory};
+use super::{Failure, bundle_directory, networks, print, read_bundle, version_directory};
+use vitalgate::error_chain::one_line;
 
 /// More than any PEM file of one EC key.
 const MAX_KEY: u64 = 64 << 10;
@@ -48,7 +49,7 @@ pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
     let (spec, _) = networks::examine(contents.unverified()).map_err(refused)?;
     let key = private_key(&arguments.key)?;
     let text =
-        signing::sign(&contents, &spec.name, &key).map_err(|error| refused(causes(&error)))?;
+        signing::sign(&contents, &spec.name, &key).map_err(|error| refused(one_line(&error)))?;
 
     let file = match &arguments.signature {
         Some(file) => file.clone(),
@@ -104,7 +105,7 @@ fn private_key(path: &Path) -> Result<SigningKey, Failure> {
     let room = usize::try_from(about.len()).unwrap_or_default();
     let mut pem = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
     file.take(MAX_KEY).read_to_end(&mut pem).map_err(failed)?;
-    SigningKey::from_pkcs8_pem(&pem).map_err(|error| unusable(&causes(&error)))
+    SigningKey::from_pkcs8_pem(&pem).map_err(|error| unusable(&one_line(&error)))
 }
 
 /// Writes the signature beside its place and moves it there, so that no reader sees half of one.

@@ -11,7 +11,8 @@ use vitalgate::{
     clock,
 };
 
-use super::{Failure, causes, print, read_file};
+use super::{Failure, print, read_file};
+use vitalgate::error_chain::one_line;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
@@ -73,7 +74,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
             })
         }
         Err(error) => {
-            let reason = causes(&error);
+            let reason = one_line(&error);
             if arguments.json {
                 print(&json!({"verified": false, "reason": reason}).to_string())?;
             }

@@ -10,7 +10,7 @@ fn run(program: &Path, arguments: &[&str]) -> Option<Output> {
 
 /// `model_signing` of a virtual environment at the crate's root, or of the search path.
 fn reference_tool() -> Option<std::path::PathBuf> {
-    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("venv/bin/model_signing");
+    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv/bin/model_signing");
     let tool = if local.exists() {
         local
     } else {
