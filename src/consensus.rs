@@ -95,4 +95,5 @@ fn logit_spread(probabilities: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the very number is what is tested")]
 pub(crate) mod tests;

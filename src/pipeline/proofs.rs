@@ -1,5 +1,6 @@
 //! Proof that no stage of the request path can be skipped and nothing of a patient printed:
-//! each example is a shortcut, and does not compile.
+//! each example is a shortcut, and does not compile. (Only a nightly `rustdoc` compares the error
+//! with the code that an example names.)
 //!
 //! The types exist and can be named,
 //! ```
@@ -14,14 +15,14 @@
 //! assert_eq!(format!("{datum:?}"), "Phi(…)");
 //! ```
 //! but only their own stage makes them: not a parsed body,
-//! ```compile_fail,E0423
+//! ```compile_fail,E0603
 //! let observed = vitalgate::schema::Observed(todo!());
 //! ```
 //! not a plausible or a consistent row,
-//! ```compile_fail,E0423
+//! ```compile_fail,E0603
 //! let plausible = vitalgate::clinical::Plausible(todo!());
 //! ```
-//! ```compile_fail,E0423
+//! ```compile_fail,E0603
 //! let consistent = vitalgate::clinical::Consistent(todo!());
 //! ```
 //! not a clearance for inference,
@@ -39,7 +40,7 @@
 //! }
 //! ```
 //! not a recorded answer,
-//! ```compile_fail,E0423
+//! ```compile_fail,E0603
 //! let recorded = vitalgate::audit::Recorded(todo!());
 //! ```
 //! nor permission and a place.
@@ -75,7 +76,7 @@
 //! ```compile_fail,E0277
 //! let text = serde_json::to_string(&vitalgate::phi::Phi::new(37.2));
 //! ```
-//! ```compile_fail,E0599
+//! ```compile_fail,E0277
 //! fn copy(row: &vitalgate::row::Row) -> vitalgate::row::Row {
 //!     vitalgate::row::Row::clone(row)
 //! }

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value;
 
-use super::*;
+use super::{super::faults::MAX_FAULTS, *};
 use crate::clinical::{check_consistency, check_ranges};
 
 /// Stands in bodies as key, value and unit; must never stand in anything that can be logged.
