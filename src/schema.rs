@@ -10,6 +10,7 @@ use jiter::{Jiter, JiterError, Peek};
 
 use crate::{
     bundle::model::{Kind, ModelSpec},
+    clinical,
     disposition::{Code, InputFault, Rejection},
     phi::Phi,
     row::{FeatureSet, Row},
@@ -65,9 +66,14 @@ pub fn parse(spec: &Arc<ModelSpec>, body: &[u8]) -> Result<Observed, Rejection> 
         reader.row.freeze_inputs();
         Ok(Observed(reader.row))
     } else {
+        // What could be read is judged too: a sender mends everything in one go.
+        let mut faults = reader.faults;
+        let known: Vec<_> = faults.iter().map(|f| f.feature).collect();
+        let impossible = clinical::impossible_values(&reader.row);
+        faults.extend(impossible.filter(|f| !known.contains(&f.feature)));
         Err(Rejection {
             spec: Arc::clone(spec),
-            faults: reader.faults,
+            faults,
         })
     }
 }

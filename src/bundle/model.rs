@@ -1,14 +1,20 @@
 //! `model.json`: everything that changes clinical meaning, parsed once into a [`ModelSpec`]
 //! whose invalid states do not exist.
 
-use std::{collections::HashMap, sync::Arc};
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     clinical::Rule,
     units::{DeclaredUnit, UnitError},
+};
+
+mod format;
+pub use format::{
+    Agreement, Band, Interval, Kind, MemberSpec, Missing, OnViolation, OutcomeSpec, OutputSpec,
+    RawFeature, RawKnownAnswer, RawModel, RawRule, ReviewPolicy, ReviewSpec,
 };
 
 /// The largest number of features: they are tracked in 128-bit sets.
@@ -48,220 +54,6 @@ fn invalid(place: impl Into<String>, problem: impl Into<String>) -> ModelError {
         place: place.into(),
         problem: problem.into(),
     }
-}
-
-/// `model.json` as written, format 1. Unknown fields are denied everywhere.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(title = "model.json of a vitalgate bundle, format 1")]
-pub struct RawModel {
-    /// Version of this format: 1.
-    pub format: u32,
-    /// Lower-case letters, digits and `-`, at most 64.
-    pub name: String,
-    /// From 1; equals the version directory of the repository.
-    pub version: u32,
-    /// For people.
-    pub title: String,
-    /// One or two plain sentences, limits included.
-    pub intended_use: String,
-    /// In the order of the networks' input columns.
-    pub features: Vec<RawFeature>,
-    /// CEL rules over the features.
-    #[serde(default)]
-    pub consistency: Vec<RawRule>,
-    /// The networks; an ensemble when more than one.
-    pub members: Vec<MemberSpec>,
-    /// Conformal bound on the members' disagreement; required with more than one member.
-    pub agreement: Option<Agreement>,
-    /// What is predicted, and its bands.
-    pub outcome: OutcomeSpec,
-    /// How far outputs are hardened.
-    pub output: OutputSpec,
-    /// What happens when a screen asks for a person.
-    pub review: ReviewSpec,
-    /// Checked on the declared provider at load; synthetic patients only.
-    pub known_answers: Vec<RawKnownAnswer>,
-}
-
-/// An input of the model, as written.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawFeature {
-    /// Lower-case letters, digits and `_`: the key in requests and the variable in rules.
-    pub name: String,
-    /// For people.
-    pub title: String,
-    /// What kind of number it is.
-    pub kind: Kind,
-    /// UCUM; `1` for dimensionless.
-    pub unit: String,
-    /// LOINC code of the observation.
-    pub loinc: Option<String>,
-    /// Outside: no living patient, no instrument; rejected.
-    pub possible: Interval,
-    /// Outside: review.
-    pub expected: Interval,
-    /// Measurement step in `unit`; absent for derived values, which are not rounded.
-    pub precision: Option<f64>,
-    /// What a missing value means.
-    pub missing: Missing,
-    /// g/mol; allows conversion between mass and amount of substance.
-    pub molar_mass: Option<f64>,
-    /// Charge number; allows conversion between meq and mmol.
-    pub valence: Option<u32>,
-}
-
-/// What kind of number a feature is.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A measured quantity.
-    Quantity,
-    /// A whole number, such as a score.
-    Ordinal,
-    /// `true`/`false` or 1/0.
-    Boolean,
-}
-
-/// A closed interval in the feature's declared unit.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Interval {
-    /// Lowest value inside.
-    pub min: f64,
-    /// Highest value inside.
-    pub max: f64,
-}
-
-impl Interval {
-    /// Whether `value` lies inside; NaN does not.
-    pub fn contains(&self, value: f64) -> bool {
-        self.min <= value && value <= self.max
-    }
-}
-
-/// What a missing value means.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum Missing {
-    /// The request is rejected.
-    Reject,
-    /// This value is used in its stead, and the answer says so.
-    Impute(f64),
-}
-
-/// A consistency rule, as written.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawRule {
-    /// Stable name.
-    pub id: String,
-    /// CEL; true means consistent. Every feature is a double. Skipped when one is missing.
-    pub rule: String,
-    /// What a violation leads to.
-    pub on_violation: OnViolation,
-    /// The features to look at, most suspect first.
-    pub features: Vec<String>,
-    /// Plain words for a clinician.
-    pub message: String,
-}
-
-/// What the violation of a consistency rule leads to.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum OnViolation {
-    /// The combination is implausible: a person looks.
-    Review,
-    /// The combination cannot be.
-    Reject,
-}
-
-/// A network of the model: float32 `[N, features]` to float32 `[N, 1]` or `[N]`.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MemberSpec {
-    /// Stable name.
-    pub name: String,
-    /// Path inside the bundle.
-    pub file: String,
-    /// Name of the input tensor.
-    pub input: String,
-    /// Name of the output tensor: the probability of the outcome.
-    pub output: String,
-}
-
-/// Conformal bound on disagreement (SCREENING: ensemble agreement).
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Agreement {
-    /// Largest accepted difference between the members' logits.
-    pub max_logit_spread: f64,
-    /// Share of in-distribution patients that the bound flags.
-    pub alpha: f64,
-}
-
-/// What is predicted.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OutcomeSpec {
-    /// The event whose probability is predicted.
-    pub name: String,
-    /// Ascending; the last has no `below`.
-    pub bands: Vec<Band>,
-}
-
-/// A band of probability.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Band {
-    /// For people.
-    pub name: String,
-    /// Exclusive upper edge; absent for the last band.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub below: Option<f64>,
-}
-
-/// Output hardening.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OutputSpec {
-    /// The released probability is rounded to this step.
-    pub precision: f64,
-}
-
-/// Review policy.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReviewSpec {
-    /// Whether a flagged input's prediction is released.
-    pub policy: ReviewPolicy,
-    /// More missing values than this lead to review.
-    pub max_missing: u32,
-}
-
-/// Whether a flagged input's prediction is released.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum ReviewPolicy {
-    /// No prediction leaves.
-    Withhold,
-    /// The prediction is attached to the review.
-    Attach,
-}
-
-/// A known answer, as written.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawKnownAnswer {
-    /// For messages.
-    pub name: String,
-    /// One value a feature, in order, in declared units.
-    pub inputs: Vec<f64>,
-    /// Expected probability by member name.
-    pub outputs: HashMap<String, f64>,
-    /// Largest accepted absolute difference.
-    pub tolerance: f64,
 }
 
 /// A feature, ready for the request path.
@@ -344,6 +136,11 @@ impl ModelSpec {
         if raw.version == 0 {
             return Err(invalid("version", "starts at 1"));
         }
+        for (place, text) in texts(&raw) {
+            if text.trim().is_empty() || text.chars().any(char::is_control) {
+                return Err(invalid(place, "must be text of one line"));
+            }
+        }
         let (features, by_name) = features(raw.features)?;
         let rules = rules(raw.consistency, &features, &by_name)?;
         members(&raw.members, raw.agreement)?;
@@ -391,6 +188,37 @@ fn identifier(place: &str, name: &str, extra: char) -> Result<(), ModelError> {
     }
 }
 
+/// Everything that people are shown: on terminals, in records and in answers.
+fn texts(raw: &RawModel) -> impl Iterator<Item = (&'static str, &str)> {
+    [
+        ("title", raw.title.as_str()),
+        ("intended_use", &raw.intended_use),
+        ("outcome.name", &raw.outcome.name),
+    ]
+    .into_iter()
+    .chain(
+        raw.outcome
+            .bands
+            .iter()
+            .map(|b| ("band name", b.name.as_str())),
+    )
+    .chain(
+        raw.features
+            .iter()
+            .map(|f| ("feature title", f.title.as_str())),
+    )
+    .chain(
+        raw.consistency
+            .iter()
+            .map(|r| ("consistency rule id", r.id.as_str())),
+    )
+    .chain(
+        raw.consistency
+            .iter()
+            .map(|r| ("consistency rule message", r.message.as_str())),
+    )
+}
+
 fn features(raw: Vec<RawFeature>) -> Result<(Vec<Feature>, HashMap<String, usize>), ModelError> {
     if raw.is_empty() || raw.len() > MAX_FEATURES {
         return Err(invalid(
@@ -426,10 +254,13 @@ fn feature(f: RawFeature) -> Result<Feature, ModelError> {
     if f.kind == Kind::Boolean && !(f.possible.min >= 0.0 && f.possible.max <= 1.0) {
         return Err(wrong("a boolean's possible range lies within 0 to 1"));
     }
-    if let Missing::Impute(value) = f.missing
-        && !f.expected.contains(value)
-    {
-        return Err(wrong("the imputed value must lie in the expected range"));
+    if let Missing::Impute(value) = f.missing {
+        if !f.expected.contains(value) {
+            return Err(wrong("the imputed value must lie in the expected range"));
+        }
+        if f.kind != Kind::Quantity && value.fract() != 0.0 {
+            return Err(wrong("the imputed value must be a whole number"));
+        }
     }
     if f.molar_mass.is_some_and(|m| !(m.is_finite() && m > 0.0)) || f.valence == Some(0) {
         return Err(wrong("molar_mass and valence must be positive"));
@@ -460,9 +291,13 @@ fn rules(
     features: &[Feature],
     by_name: &HashMap<String, usize>,
 ) -> Result<Vec<Rule>, ModelError> {
+    let mut ids = HashSet::new();
     raw.into_iter()
         .map(|r| {
             let place = format!("consistency rule {}", r.id);
+            if !ids.insert(r.id.clone()) {
+                return Err(invalid(place, "declared twice"));
+            }
             Rule::compile(r, features, by_name).map_err(|problem| invalid(place, problem))
         })
         .collect()
@@ -479,6 +314,11 @@ fn members(members: &[MemberSpec], agreement: Option<Agreement>) -> Result<(), M
         identifier("member", &m.name, '-')?;
         if members.iter().take(i).any(|other| other.name == m.name) {
             return Err(invalid(format!("member {}", m.name), "declared twice"));
+        }
+        if m.file != format!("members/{}.onnx", m.name) {
+            // Its name must not lead anybody who unpacks the bundle out of it.
+            let place = format!("member {}", m.name);
+            return Err(invalid(place, "file must be members/<name>.onnx"));
         }
     }
     match agreement {
@@ -560,7 +400,10 @@ fn known_answers(
             if !(k.tolerance > 0.0 && k.tolerance <= 0.01) {
                 return Err(wrong("tolerance must be above 0 and at most 0.01"));
             }
-            let inputs = k.inputs.iter().map(|&v| v as f32).collect();
+            let inputs: Vec<f32> = k.inputs.iter().map(|&v| v as f32).collect();
+            if inputs.iter().any(|v| !v.is_finite()) {
+                return Err(wrong("needs finite float32 inputs"));
+            }
             Ok(KnownAnswer {
                 name: k.name,
                 inputs,

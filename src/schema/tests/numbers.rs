@@ -116,11 +116,11 @@ fn large_numbers_are_read_and_left_to_the_ranges() {
     ] {
         let row = icu_row(&Body::icu().with("bun", json));
         assert_eq!(value(&row, "bun"), expected);
-        assert!(crate::clinical::check_ranges(Observed(row)).is_err());
+        assert!(clinical::check_ranges(Observed(row)).is_err());
     }
     // Finite as sent, not in the declared unit: no range holds it.
     let row = icu_row(&Body::icu().with("systolic_bp", r#"{"value": 1e308, "unit": "kPa"}"#));
-    assert!(crate::clinical::check_ranges(Observed(row)).is_err());
+    assert!(clinical::check_ranges(Observed(row)).is_err());
     // More digits than the reader takes.
     let digits = "9".repeat(5000);
     assert_eq!(
