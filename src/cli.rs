@@ -79,8 +79,15 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::DoesNotHold(e) | Self::Usage(e) | Self::Environment(e)) = self;
-        // One line: every cause, outermost first.
-        write!(f, "{e:#}")
+        // One line: every cause, outermost first, once.
+        let mut line = e.to_string();
+        for cause in e.chain().skip(1).map(ToString::to_string) {
+            if !line.ends_with(&cause) {
+                line.push_str(": ");
+                line.push_str(&cause);
+            }
+        }
+        f.write_str(&line)
     }
 }
 
