@@ -144,6 +144,9 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(serving.head)
         .max_header_size(MAX_HEAD)
+        // A peer that ends its stream behind a whole request still gets its one answer;
+        // otherwise it would depend on timing whether the request was ever looked at.
+        .half_close(true)
         .serve_connection(TokioIo::new(io), service);
     let mut ending = false;
     let result = poll_fn(|cx| {
