@@ -8,10 +8,10 @@
 //! until that has returned, so that a killed process loses no record of an answer given.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -55,7 +55,8 @@ struct Record<'a> {
     time: String,
     id: &'a str,
     principal: Option<&'a str>,
-    authentication: &'static str,
+    /// Absent when nobody was authenticated.
+    authentication: Option<&'static str>,
     source: String,
     action: Option<&'static str>,
     model: Option<&'a str>,
@@ -86,16 +87,12 @@ impl AuditLog {
     /// a last sync, when every handle is gone; join it then.
     pub fn open(directory: &Path) -> io::Result<(Self, thread::JoinHandle<()>)> {
         std::fs::create_dir_all(directory)?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .mode(0o600)
-            .open(directory.join("audit.jsonl"))?;
-        end_torn_line(&mut file)?;
+        let path = directory.join("audit.jsonl");
+        let file = open(&path)?;
         let (queue, entries) = bounded(QUEUE);
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer {
+            path,
             file,
             entries,
             healthy: Arc::clone(&healthy),
@@ -146,7 +143,7 @@ fn line(trail: &Trail, disposition: &Disposition, status: Option<u16>) -> Option
         time: clock::rfc3339(),
         id: &trail.id,
         principal: trail.principal.as_deref().map(Principal::name),
-        authentication: "mtls",
+        authentication: trail.principal.as_ref().map(|_| "mtls"),
         source: trail.source.to_string(),
         action: trail.action.map(Action::as_str),
         model: model.map(|m| m.spec().name.as_str()),
@@ -163,6 +160,22 @@ fn line(trail: &Trail, disposition: &Disposition, status: Option<u16>) -> Option
     let mut line = serde_json::to_vec(&record).ok()?;
     line.push(b'\n');
     Some(line)
+}
+
+/// Opens the log for appending, for this process alone: two writers would cut each other's lines.
+fn open(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::other("another server writes this log"),
+        TryLockError::Error(error) => error,
+    })?;
+    end_torn_line(&mut file)?;
+    Ok(file)
 }
 
 /// A power cut may leave half a line behind. It is evidence, so it stays; what follows must not
@@ -182,6 +195,7 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
 }
 
 struct Writer {
+    path: PathBuf,
     file: File,
     entries: Receiver<Entry>,
     healthy: Arc<AtomicBool>,
@@ -221,7 +235,7 @@ impl Writer {
 
     /// Writes all or nothing: a torn batch is cut off again, so that every line stays whole.
     fn write(&mut self, bytes: &[u8]) -> bool {
-        let result = self.file.metadata().map(|m| m.len()).and_then(|before| {
+        let result = self.follow_path().and_then(|before| {
             self.file.write_all(bytes).inspect_err(|_| {
                 if let Err(error) = self.file.set_len(before) {
                     tracing::error!(%error, "audit log: a torn line could not be cut off");
@@ -233,6 +247,22 @@ impl Writer {
         }
         self.healthy.store(result.is_ok(), Ordering::Relaxed);
         result.is_ok()
+    }
+
+    /// Opens the log anew when it was moved away or deleted, so that records go where they are
+    /// looked for; returns its length.
+    fn follow_path(&mut self) -> io::Result<u64> {
+        let open_file = self.file.metadata()?;
+        let same = |at_path: Metadata| {
+            (at_path.dev(), at_path.ino()) == (open_file.dev(), open_file.ino())
+        };
+        if std::fs::metadata(&self.path).is_ok_and(same) {
+            return Ok(open_file.len());
+        }
+        self.file.sync_data()?;
+        self.file = open(&self.path)?;
+        tracing::warn!("audit log: it was moved or deleted; continuing in a new file");
+        Ok(self.file.metadata()?.len())
     }
 
     fn sync(&self) {

@@ -78,7 +78,10 @@ pub fn check_ranges(observed: Observed) -> Result<Plausible, Rejection> {
 pub(crate) fn impossible_values(row: &Row) -> impl Iterator<Item = InputFault> {
     let measured = row.spec().features.iter().zip(row.values()).enumerate();
     measured
-        .filter(|(_, (feature, value))| !value.is_nan() && !feature.possible.contains(**value))
+        .filter(|(index, (feature, value))| {
+            let rounded = !value.is_nan() && !feature.possible.contains(**value);
+            rounded || row.impossible.contains(*index)
+        })
         .map(|(index, (feature, _))| InputFault {
             code: Code::ImpossibleValue,
             pointer: Phi::new(format!("/observations/{}", feature.name)),

@@ -7,6 +7,8 @@
 use std::{
     collections::HashMap,
     fmt,
+    fs::File,
+    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,6 +20,9 @@ use toml::Spanned;
 use crate::{authz::Role, inference::Execution};
 
 mod reader;
+
+/// Largest configuration file, bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// A problem in the configuration file.
 #[derive(Debug, PartialEq, Eq)]
@@ -200,12 +205,14 @@ pub struct PrincipalConfig {
 impl Config {
     /// Reads and parses `path`.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            vec![Problem {
-                line: 0,
-                message: format!("{}: {e}", path.display()),
-            }]
-        })?;
+        let whole = |message: String| vec![Problem { line: 0, message }];
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
+            .map_err(|e| whole(e.to_string()))?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(whole(format!("larger than {MAX_FILE} bytes")));
+        }
         let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
         Self::parse(&text, &directory)
     }

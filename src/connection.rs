@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -71,8 +71,8 @@ pub struct Peer {
 pub enum Ended {
     /// As the protocol foresees.
     Orderly,
-    /// The peer sent something that is not a request.
-    MalformedHttp,
+    /// The peer sent something that is not a request; the status it was told, if any.
+    MalformedHttp(Option<u16>),
 }
 
 /// What is to become of a connection after a request.
@@ -82,8 +82,8 @@ enum Next {
     Reuse,
     /// Say goodbye. What the peer may still be sending is discarded unread.
     Close,
-    /// As `Close`; what was read is not HTTP.
-    Malformed,
+    /// As `Close`; what was read is not HTTP. hyper answered with this status, or not at all.
+    Malformed(Option<u16>),
 }
 
 /// Serves one connection to its end. `handle` answers a request; it must call
@@ -115,7 +115,9 @@ where
         match next {
             Next::Reuse => {}
             Next::Close => return linger(io.tls, Ended::Orderly).await,
-            Next::Malformed => return linger(io.tls, Ended::MalformedHttp).await,
+            Next::Malformed(status) => {
+                return linger(io.tls, Ended::MalformedHttp(status)).await;
+            }
         }
     }
 }
@@ -179,7 +181,7 @@ where
         {
             Next::Reuse
         }
-        Err(e) if e.is_parse() || e.is_timeout() => Next::Malformed,
+        Err(e) if e.is_parse() || e.is_timeout() => Next::Malformed(answer.own_status()),
         Ok(()) | Err(_) => Next::Close,
     };
     (parts.io.into_inner(), next)
@@ -238,6 +240,28 @@ struct AnswerState {
     released: AtomicBool,
     /// The body was read to its end, nobody asked to close or upgrade, and nothing came early.
     reusable: AtomicBool,
+    /// The status of an answer that hyper made without us; 0 for none.
+    own_status: AtomicU16,
+}
+
+impl AnswerState {
+    /// hyper answers a broken head by itself; the status is read off what it writes.
+    fn note_own_answer(&self, bytes: &[u8]) {
+        if self.made.load(Ordering::Acquire) {
+            return;
+        }
+        let digits = bytes
+            .strip_prefix(b"HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
+        let status = digits.and_then(|d| std::str::from_utf8(d).ok()?.parse().ok());
+        if let Some(status) = status.filter(|s: &u16| *s >= 400) {
+            self.own_status.store(status, Ordering::Release);
+        }
+    }
+
+    fn own_status(&self) -> Option<u16> {
+        Some(self.own_status.load(Ordering::Acquire)).filter(|s| *s != 0)
+    }
 }
 
 /// The decrypted stream, as hyper sees it.
@@ -305,6 +329,7 @@ impl AsyncWrite for Plaintext {
         if self.holds_back(cx) {
             return Poll::Pending;
         }
+        self.answer.note_own_answer(bytes);
         Pin::new(&mut self.tls).poll_write(cx, bytes)
     }
 
@@ -315,6 +340,9 @@ impl AsyncWrite for Plaintext {
     ) -> Poll<io::Result<usize>> {
         if self.holds_back(cx) {
             return Poll::Pending;
+        }
+        if let Some(head) = slices.first() {
+            self.answer.note_own_answer(head);
         }
         Pin::new(&mut self.tls).poll_write_vectored(cx, slices)
     }

@@ -163,7 +163,11 @@ impl Pipeline {
         }
         let version = match version {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| Code::UnknownVersion)?),
+            // Digits as we write them, so that a version has one path.
+            Some(text) => {
+                let number = text.parse().ok().filter(|n: &u32| n.to_string() == text);
+                Some(number.ok_or(Code::UnknownVersion)?)
+            }
         };
         self.models
             .get(name, version)

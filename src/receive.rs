@@ -17,6 +17,9 @@ use hyper::body::Body as _;
 
 use crate::{admission::Admission, disposition::Code, phi::Phi};
 
+/// Bytes set aside for a body before it arrives, at most.
+const BELIEVED: usize = 64 * 1024;
+
 /// Bounds on a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -90,9 +93,11 @@ fn is_json(content_type: &str) -> bool {
 }
 
 async fn collect(mut body: Body, limit: usize, framing: &Framing) -> Result<Received, Code> {
+    // What a body announces is a claim; only so much is believed before it arrives.
     let expected = usize::try_from(body.size_hint().lower())
         .unwrap_or(0)
-        .min(limit);
+        .min(limit)
+        .min(BELIEVED);
     let mut bytes = Phi::new(Vec::with_capacity(expected));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Code::BodyIncomplete)?;

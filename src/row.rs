@@ -53,6 +53,8 @@ pub struct Row {
     values: Box<[f64]>,
     inputs: Box<[f32]>,
     outputs: Box<[MemberOutput]>,
+    /// Values outside their possible range as they were sent: rounding must not mend them.
+    pub(crate) impossible: FeatureSet,
     /// Values rounded to measurement precision.
     pub(crate) rounded: FeatureSet,
     /// Values converted from another unit.
@@ -72,6 +74,7 @@ impl Row {
             values: vec![f64::NAN; features].into_boxed_slice(),
             inputs: vec![f32::NAN; features].into_boxed_slice(),
             outputs: vec![MemberOutput::Failed; members].into_boxed_slice(),
+            impossible: FeatureSet::default(),
             rounded: FeatureSet::default(),
             converted: FeatureSet::default(),
             imputed: FeatureSet::default(),

@@ -20,7 +20,7 @@ use crate::{
 mod describe;
 mod faults;
 pub use describe::request_schema;
-use faults::{expected_type, push_token};
+use faults::{MAX_FAULTS, expected_type, push_token};
 
 /// Longest `context.encounter`, in bytes.
 const MAX_ENCOUNTER: usize = 128;
@@ -71,6 +71,7 @@ pub fn parse(spec: &Arc<ModelSpec>, body: &[u8]) -> Result<Observed, Rejection> 
         let known: Vec<_> = faults.iter().map(|f| f.feature).collect();
         let impossible = clinical::impossible_values(&reader.row);
         faults.extend(impossible.filter(|f| !known.contains(&f.feature)));
+        faults.truncate(MAX_FAULTS);
         Err(Rejection {
             spec: Arc::clone(spec),
             faults,
@@ -224,6 +225,11 @@ impl Reader<'_> {
             }
             (Sent::Number(n), _) => n,
         };
+        let conversion = conversion.filter(|c| !c.is_identity());
+        let declared = |value| conversion.as_ref().map_or(value, |c| c.apply(value));
+        if !feature.possible.contains_nearly(declared(number)) {
+            self.row.impossible.insert(index);
+        }
         let mut value = number;
         if let Some(precision) = feature.precision {
             // In the submitted unit: that is where the instrument's digits are.
@@ -234,9 +240,9 @@ impl Reader<'_> {
             }
             value = rounded.value;
         }
-        if let Some(conversion) = conversion.filter(|c| !c.is_identity()) {
+        if conversion.is_some() {
             self.row.converted.insert(index);
-            value = conversion.apply(value);
+            value = declared(value);
         }
         // What was sent must be whole, not what is left after rounding; and a unit must not make
         // a fraction of it (1 % of a boolean).

@@ -89,9 +89,9 @@ pub async fn serve(data: DataPlane, application: Arc<Application>) {
                 Ok(Ok(stream)) => converse(stream, source, &serving, &application, router).await,
                 Ok(Err(error)) => {
                     let code = tls::handshake_failure(&error);
-                    refuse(&application, source, code, None).await;
+                    refuse(&application, source, code).await;
                 }
-                Err(_) => refuse(&application, source, Code::HandshakeFailed, None).await,
+                Err(_) => refuse(&application, source, Code::HandshakeFailed).await,
             }
         });
     }
@@ -131,7 +131,7 @@ async fn converse(
         .peer_certificates()
         .and_then(<[_]>::first);
     let Some(identity) = leaf.and_then(PeerIdentity::from_leaf) else {
-        return refuse(application, source, Code::UntrustedCertificate, None).await;
+        return refuse(application, source, Code::UntrustedCertificate).await;
     };
     let peer = Peer {
         identity: Arc::new(identity),
@@ -147,13 +147,18 @@ async fn converse(
         }
     })
     .await;
-    if ended == Ended::MalformedHttp {
-        let status = Some(Code::MalformedHttp.status());
-        refuse(application, source, Code::MalformedHttp, status).await;
+    if let Ended::MalformedHttp(status) = ended {
+        let mut trail = Trail::start(source);
+        // Whoever sent it has shown a certificate; the record names it if it is known.
+        drop(application.pipeline.identify(&mut trail, &peer.identity));
+        let audit = &application.audit;
+        audit
+            .record_refusal(&trail, Code::MalformedHttp, status)
+            .await;
     }
 }
 
-async fn refuse(application: &Application, source: SocketAddr, code: Code, status: Option<u16>) {
+async fn refuse(application: &Application, source: SocketAddr, code: Code) {
     let trail = Trail::start(source);
-    application.audit.record_refusal(&trail, code, status).await;
+    application.audit.record_refusal(&trail, code, None).await;
 }

@@ -69,6 +69,9 @@ pub(crate) fn run(arguments: &DevArguments) -> Result<(), Failure> {
     log_for_people();
     serve::silence_panics();
     let state = &arguments.state;
+    let _lock = lock(state)
+        .with_context(|| format!("state directory {}", state.display()))
+        .map_err(Failure::Environment)?;
     prepare(arguments)
         .with_context(|| format!("state directory {}", state.display()))
         .map_err(Failure::Environment)?;
@@ -85,9 +88,19 @@ fn log_for_people() {
         .init();
 }
 
+/// Takes the state directory for this process: two servers would overwrite each other's files.
+fn lock(state: &Path) -> io::Result<fs::File> {
+    make_directory(state)?;
+    let directory = fs::File::open(state)?;
+    directory.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => io::Error::other("another dev server runs in it"),
+        fs::TryLockError::Error(error) => error,
+    })?;
+    Ok(directory)
+}
+
 fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
     let state = &arguments.state;
-    make_directory(state)?;
     for directory in ["clients", "keys", "repository", "audit"] {
         make_directory(&state.join(directory))?;
     }

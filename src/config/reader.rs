@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, de::IntoDeserializer};
-use tokio::sync::Semaphore;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -108,23 +107,24 @@ impl Reader<'_> {
 
     fn check_limits(&mut self, table: &DeTable<'_>, limits: Option<&Limits>) {
         let Some(l) = limits else { return };
-        // Beyond this a semaphore cannot count, and no machine can hold.
-        let most = u64::try_from(Semaphore::MAX_PERMITS).unwrap_or(u64::MAX);
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        for (name, value, most) in [
-            ("body_bytes", count(l.body_bytes), u64::MAX),
-            ("concurrent_requests", count(l.concurrent_requests), most),
-            ("connections", count(l.connections), most),
-            ("head_seconds", l.head_seconds, u64::MAX),
-            ("body_seconds", l.body_seconds, u64::MAX),
-            ("idle_seconds", l.idle_seconds, u64::MAX),
+        for (name, value, least, most) in [
+            ("body_bytes", count(l.body_bytes), 1, 64 << 20),
+            (
+                "concurrent_requests",
+                count(l.concurrent_requests),
+                1,
+                1 << 20,
+            ),
+            ("connections", count(l.connections), 1, 1 << 20),
+            ("head_seconds", l.head_seconds, 1, 3600),
+            ("body_seconds", l.body_seconds, 1, 3600),
+            ("idle_seconds", l.idle_seconds, 1, 3600),
+            ("drain_seconds", l.drain_seconds, 0, 3600),
         ] {
             let at = field(table, "limits", name);
-            if value == 0 {
-                self.problem(at, &format!("limits: {name} must be above 0"));
-            }
-            if value > most {
-                self.problem(at, &format!("limits: {name} must be at most {most}"));
+            if !(least..=most).contains(&value) {
+                self.problem(at, &format!("limits: {name} must be {least} to {most}"));
             }
         }
     }
@@ -144,6 +144,9 @@ impl Reader<'_> {
                     Some(*start),
                     &format!("models: name {:?} should be of a-z, 0-9, -", m.name),
                 );
+            }
+            if m.version == 0 {
+                self.problem(Some(*start), "models: versions start at 1");
             }
             if models.iter().take(i).any(|other| other.it == *m) {
                 let (name, version) = (&m.name, m.version);

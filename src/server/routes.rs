@@ -6,7 +6,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{Version, header},
+    http::{HeaderName, Version, header},
     routing::{get, post},
 };
 use hyper::body::Body as _;
@@ -155,7 +155,7 @@ impl Context {
         let (Extension(peer), Extension(framing)) = connection;
         let source = peer.source;
         let application = Arc::clone(&self.application);
-        let ask = if has_one_host(&request) {
+        let ask = if is_well_framed(&request) {
             ask
         } else {
             Ask::Nothing(Code::MalformedHttp.into())
@@ -178,10 +178,27 @@ impl Context {
     }
 }
 
-/// RFC 9112 section 3.2: an HTTP/1.1 request without exactly one Host is answered 400.
-fn has_one_host(request: &Request) -> bool {
-    request.version() != Version::HTTP_11
-        || request.headers().get_all(header::HOST).iter().count() == 1
+/// Whether everybody who read this request's head framed it alike (RFC 9112 sections 3.2, 6.1,
+/// 6.3 and 11.2): what others tolerate here is how requests are smuggled past them.
+fn is_well_framed(request: &Request) -> bool {
+    let headers = request.headers();
+    let count = |name: HeaderName| headers.get_all(name).iter().count();
+    let is = |name: HeaderName, value: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .all(|v| v.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+    };
+    let hosts = count(header::HOST);
+    let (codings, lengths) = (
+        count(header::TRANSFER_ENCODING),
+        count(header::CONTENT_LENGTH),
+    );
+    (hosts == 1 || (hosts == 0 && request.version() != Version::HTTP_11))
+        && codings + lengths <= 1
+        && is(header::TRANSFER_ENCODING, "chunked")
+        && is(header::EXPECT, "100-continue")
+        && count(header::CONTENT_TYPE) <= 1
 }
 
 async fn decide(

@@ -95,6 +95,12 @@ impl Interval {
     pub fn contains(&self, value: f64) -> bool {
         self.min <= value && value <= self.max
     }
+
+    /// Whether `value` lies inside, but for what a conversion of units or a float32 may add.
+    pub fn contains_nearly(&self, value: f64) -> bool {
+        let slack = value.abs() * f64::from(f32::EPSILON);
+        self.min - slack <= value && value <= self.max + slack
+    }
 }
 
 /// What a missing value means.
