@@ -63,11 +63,11 @@ codes! {
     UntrustedCertificate = "UNTRUSTED_CERTIFICATE", Refused, 0, "The client certificate is not of the configured CA, or is not valid for client authentication", "Use a certificate of the configured CA (TLS alert unknown_ca, bad_certificate or the like).";
     CertificateNotCurrent = "CERTIFICATE_NOT_CURRENT", Refused, 403, "The client certificate has expired or is not valid yet", "Renew the certificate. At the handshake this is the TLS alert certificate_expired; on a connection that was open already it is a 403.";
     HandshakeFailed = "HANDSHAKE_FAILED", Refused, 0, "The TLS handshake failed or took too long", "Speak TLS 1.2 or 1.3 with one of the server's suites.";
-    MalformedHttp = "MALFORMED_HTTP", Refused, 400, "The bytes are not an HTTP/1.1 request, or its head is too large or too slow", "Send a well-formed request head of at most 16 KiB.";
+    MalformedHttp = "MALFORMED_HTTP", Refused, 400, "The request head is not well-formed HTTP/1.1 or HTTP/1.0, can be understood in two ways, or is too large or too slow", "Send a well-formed head of at most 16 KiB and 100 fields, with one Content-Length or exactly Transfer-Encoding: chunked, at most one Content-Type, and no Expect but 100-continue.";
     UnknownPrincipal = "UNKNOWN_PRINCIPAL", Refused, 403, "No principal is configured for this client certificate", "Ask the operator to configure a principal with this certificate's subject alternative name.";
     Forbidden = "FORBIDDEN", Refused, 403, "This principal's roles do not include this action", "Ask the operator for a role that may do this.";
     ModelNotPermitted = "MODEL_NOT_PERMITTED", Refused, 403, "This principal may not use a model of this name (whether or not there is one)", "Ask the operator to grant the model.";
-    UnknownPath = "UNKNOWN_PATH", Refused, 404, "There is nothing at this path", "See the interface description in the README.";
+    UnknownPath = "UNKNOWN_PATH", Refused, 404, "There is nothing at this path", "See docs/integrating.md, which lists the paths.";
     UnknownModel = "UNKNOWN_MODEL", Refused, 404, "No model of this name is served", "List the models with GET /v1/models.";
     UnknownVersion = "UNKNOWN_VERSION", Refused, 404, "This version of the model is not served", "List the models with GET /v1/models.";
     MethodNotAllowed = "METHOD_NOT_ALLOWED", Refused, 405, "This path does not take this method", "Use a method that the Allow header names.";

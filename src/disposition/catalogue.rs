@@ -24,15 +24,17 @@ const INTRODUCTION: &str = "# Answers that are not a prediction
 
 <!-- Written by a test from the table of codes; edit that, then VITALGATE_BLESS=1 cargo nextest run --lib catalogue -->
 
-Every answer has a `disposition`. Clients branch on it, then on `code`; a code is never renamed or
-used again for something else. No message repeats a patient's value.
+Every answer to a prediction request has a `disposition`, and so has every error, but for the bare
+400 or 431 to a request head that the HTTP parser cannot read. Model lists, descriptions and schemas
+have none. Clients branch on it, then on `code`; a code is never renamed or used again for something
+else. No message repeats a patient's value.
 
 | disposition | HTTP | means | body |
 |---|---|---|---|
 | `predicted` | 200 | every screen passed | a prediction |
 | `review` | 200 | a person has to look | `reasons`; no prediction, unless the model's policy is `attach` |
-| `rejected` | 400, 422 | the input cannot be a patient | a problem document with every fault found |
-| `refused` | other 4xx, 5xx | the caller, its rights or the server's state stand in the way | a problem document |
+| `rejected` | 400, 422 | the input cannot be a patient | a problem document with the faults found, at most 64 |
+| `refused` | 400, other 4xx, 5xx | the caller, its rights or the server's state stand in the way | a problem document |
 
 ## Problem documents
 
@@ -41,12 +43,16 @@ address to fetch; `id` names the request in the audit log and is also the header
 ";
 
 const REJECTED: &str = "
-A rejection lists under `errors` every fault that the stage found: first everything wrong with the
-JSON, its fields, types and units; once that is right, every impossible value; then every
-impossible combination. Each has a `code`, the RFC 6901 `pointer` into the body, the `feature`
-where there is one, and what was expected. Keys in a pointer are cut after 64 characters, and at
-most 64 faults are listed. The status is 400 when the body could not be read to its end as JSON,
-else 422.
+A rejection lists under `errors` everything wrong with the JSON, its fields, types and units,
+together with every impossible value among what could be read; only when there is none of these,
+every impossible combination. Nothing behind a break in the JSON is looked at. Each fault has a
+`code`, the RFC 6901 `pointer` into the body, the `feature` where there is one, and what was
+expected. Keys in a pointer are cut after 64 characters, and at most 64 faults are listed. The
+status is 400 when the body could not be read to its end as JSON, else 422. A `refused` can be 400
+too (`MALFORMED_HTTP`, `BODY_INCOMPLETE`): the status alone does not tell them apart.
+
+A number too large for a double (`1e999`) is `NON_FINITE`. A number of more digits than the parser
+takes (some 4,300) is `MALFORMED_JSON`, \"number out of range\", and ends the reading.
 ";
 
 const REFUSED: &str = "
@@ -57,9 +63,10 @@ const REVIEW: &str = "
 ## Reviews
 
 A review is not an error: the status is 200, the body `application/json`. `reasons` lists all that
-the screens found, each with its `code`, the `features` that drove it (the most suspect as
-`feature`, with its `pointer`) and a `message` in words for a clinician. `screening` names each
-screen with `pass`, `review`, `not_run` or `not_configured`.
+the screens found, each with its `code`, the `features` that drove it (the first as `feature`, with
+its `pointer`; `features` only where there are several) and a `message` in words for a clinician.
+They come by screen, within a screen in the order of the model's features or rules. `screening`
+names each screen with `pass`, `review`, `not_run` or `not_configured`.
 ";
 
 const HANDSHAKE: &str = "
@@ -77,7 +84,11 @@ alert only when it first reads.
 | `HANDSHAKE_FAILED` | `protocol_version` (70), `handshake_failure` (40) or whichever fits; none when time ran out |
 
 A certificate that expires while its connection is open is refused with 403 on the next request.
-Bytes that are no HTTP request (`MALFORMED_HTTP`) get a bare 400 (431 for a head over 16 KiB), or the connection is closed.
+
+## Broken request heads
+
+A head that the HTTP parser cannot read (`MALFORMED_HTTP` in the audit log) gets a bare 400 (431 for
+one over 16 KiB or over 100 header fields), with an empty body and no id, or the connection is closed.
 ";
 
 fn table(codes: impl Iterator<Item = Code>) -> String {
@@ -147,6 +158,7 @@ fn odd_inputs() -> Vec<(&'static str, Disposition)> {
         ("`NaN` for a number", with("bun", "NaN")),
         ("`Infinity` or `-Infinity`", with("bun", "-Infinity")),
         ("`1e999`, too large for a double", with("bun", "1e999")),
+        ("a number of 5,000 digits", with("bun", &"9".repeat(5000))),
         ("`1e30`, a number no patient has", with("bun", "1e30")),
         ("a string for a number (`\"36\"`)", with("bun", "\"36\"")),
         ("14.5 for a whole number", with("gcs", "14.5")),

@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::MAX_ENCOUNTER;
-use crate::bundle::model::{Feature, Kind, Missing, ModelSpec};
+use crate::{
+    bundle::model::{Feature, Kind, Missing, ModelSpec},
+    units::MAX_UNIT_BYTES,
+};
 
 /// What `GET /v1/models/{m}/schema` answers.
 ///
@@ -38,11 +41,19 @@ pub fn request_schema(spec: &ModelSpec) -> Value {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": {
-                    "encounter": {"type": ["string", "null"], "maxLength": MAX_ENCOUNTER},
+                    "encounter": {
+                        "type": ["string", "null"],
+                        "description": at_most(MAX_ENCOUNTER),
+                    },
                 },
             },
         },
     })
+}
+
+/// JSON Schema's `maxLength` counts characters; the limits are in bytes.
+fn at_most(bytes: usize) -> String {
+    format!("at most {bytes} bytes of UTF-8")
 }
 
 fn observation(feature: &Feature) -> Value {
@@ -68,7 +79,11 @@ fn observation(feature: &Feature) -> Value {
         "additionalProperties": false,
         "properties": {
             "value": {"type": value_types},
-            "unit": {"type": "string", "maxLength": 32, "default": feature.unit},
+            "unit": {
+                "type": "string",
+                "description": at_most(MAX_UNIT_BYTES),
+                "default": feature.unit,
+            },
         },
     });
     let mut any = vec![bare, with_unit];
