@@ -18,7 +18,7 @@ use vitalgate::{
     admission::Admitter,
     audit::AuditLog,
     authn::Authenticator,
-    bundle::{LoadError, Models, TrustedKeys},
+    bundle::{Authority, LoadError, Models},
     config::Config,
     connection::Serving,
     inference::{PINNED_SHA256, Runtime, find_library},
@@ -72,7 +72,7 @@ pub(crate) fn silence_panics() {
 
 /// Serves until SIGTERM or SIGINT, then drains. `ready` is called when all listeners are up.
 pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), Failure> {
-    let models = load_models(&config)?;
+    let (models, authority) = load_models(&config)?;
     let tls = tls::server_config(&config.data).map_err(Failure::environment)?;
     let (audit, audit_writer) = AuditLog::open(&config.audit.directory)
         .with_context(|| format!("audit log in {}", config.audit.directory.display()))
@@ -81,7 +81,20 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
         .enable_all()
         .build()
         .map_err(Failure::environment)?;
-    let served = runtime.block_on(listen(config, models, tls, audit, ready));
+    let served = runtime.block_on(async {
+        let listening = listen(config, models, tls, audit, ready);
+        let Authority::Policy(policy) = &authority else {
+            return listening.await;
+        };
+        let watching = async {
+            server::watch_expiry(policy.terms()).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            served = listening => served,
+            never = watching => never,
+        }
+    });
     // Ends what outlived the drain, and with it the last handles of the audit log.
     drop(runtime);
     if audit_writer.join().is_err() {
@@ -90,20 +103,21 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
     served
 }
 
-fn load_models(config: &Config) -> Result<Models, Failure> {
+fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
     let onnxruntime = &config.onnxruntime;
     let library = find_library(onnxruntime.library.as_deref()).map_err(Failure::environment)?;
     let sha256 = onnxruntime.sha256.as_deref().unwrap_or(PINNED_SHA256);
     let runtime = Runtime::load(&library, sha256).map_err(Failure::environment)?;
     let load = || {
-        let keys = TrustedKeys::read(&config.trust.keys)?;
-        Models::load(
+        let authority = Authority::establish(&config.trust)?;
+        let models = Models::load(
             &config.repository,
             &config.models,
-            &keys,
+            &authority,
             &runtime,
             onnxruntime.execution,
-        )
+        )?;
+        Ok((models, authority))
     };
     load().map_err(|error: LoadError| {
         if error.is_environment() {

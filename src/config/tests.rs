@@ -44,9 +44,16 @@ fn the_sample_is_valid_and_complete() {
     assert_eq!(config.repository, Path::new("/etc/vitalgate/repository"));
     assert_eq!(config.audit.directory, Path::new("/etc/vitalgate/audit"));
     assert_eq!(config.audit.mode, AuditMode::Written);
+    let anchored = |name: &str| Path::new("/etc/vitalgate").join(name);
     assert_eq!(
-        config.trust.keys,
-        [Path::new("/etc/vitalgate/keys/model-signer.pub")]
+        config.trust,
+        Trust::Policy(ReleasePolicy {
+            file: anchored("policy/release.dsse.json"),
+            keys: vec![anchored("policy/root.pub")],
+            threshold: 1,
+            min_serial: 1,
+            state: Some(anchored("trust-state.json")),
+        })
     );
     // An absolute path stays where it is.
     let library = config.onnxruntime.library.unwrap();
@@ -90,7 +97,7 @@ fn the_sample_explains_every_field() {
         }
         above = line;
     }
-    assert_eq!(explained.len(), 22);
+    assert_eq!(explained.len(), 26);
 }
 
 #[test]
@@ -146,10 +153,11 @@ fn wrong_types_are_refused() {
         ("execution = \"cpu\"", "execution = \"gpu\"", "onnxruntime"),
         ("execution = \"cpu\"", "execution = \"auto\"", "onnxruntime"),
         (
-            "keys = [\"keys/model-signer.pub\"]",
-            "keys = \"keys/model-signer.pub\"",
+            "policy_keys = [\"policy/root.pub\"]",
+            "policy_keys = \"policy/root.pub\"",
             "trust",
         ),
+        ("policy_threshold = 1", "policy_threshold = -1", "trust"),
         ("mode = \"written\"", "mode = \"off\"", "audit"),
         (
             "roles = [\"ehr-system\"]",
@@ -190,7 +198,10 @@ fn every_required_field_is_missed_once() {
         let field = line.split(' ').next().unwrap();
         let text = SAMPLE.replacen(&format!("\n{line}\n"), "\n", 1);
         let Err(problems) = parse(&text) else {
-            assert!(limits.contains(&start) || field == "library", "{line}");
+            assert!(
+                limits.contains(&start) || ["library", "state"].contains(&field),
+                "{line}"
+            );
             continue;
         };
         assert_eq!(problems.len(), 1, "{line}: {problems:?}");
@@ -234,7 +245,7 @@ fn all_problems_are_reported_at_once_in_order() {
         ("body_bytes = 65536", "body_bytes = 0"),
         ("connections = 4096", "connections = 0"),
         ("[onnxruntime]", "[onnx]\nx = 1\n[onnxruntime]"),
-        ("keys = [\"keys/model-signer.pub\"]", "keys = []"),
+        ("policy_threshold = 1", "policy_threshold = 2"),
         ("name = \"breast-cancer\"", "name = \"icu-mortality\""),
         ("mode = \"written\"", "mode = \"sometimes\""),
         ("roles = [\"ehr-system\"]", "roles = [\"root\"]\nrole = 1"),
@@ -257,7 +268,7 @@ fn all_problems_are_reported_at_once_in_order() {
         ("body_bytes = 0", "limits: body_bytes must be above 0"),
         ("connections = 0", "limits: connections must be above 0"),
         ("[onnx]", "unknown section onnx"),
-        ("keys = []", "trust: keys: name at least one public key"),
+        ("policy_threshold = 2", "trust: policy_threshold is 2, of 1"),
         ("mode = \"sometimes\"", "audit: unknown variant"),
         ("roles = [\"root\"]", "principals: unknown variant `root`"),
         ("role = 1", "principals: unknown field `role`"),
@@ -347,13 +358,71 @@ fn limits_are_above_nothing_and_below_the_absurd() {
     }
 }
 
+/// The `[trust]` section, replaced as a whole.
+fn with_trust(section: &str) -> String {
+    let start = SAMPLE.find("[trust]").unwrap();
+    let end = SAMPLE.find("# A model version to serve").unwrap();
+    format!("{}[trust]\n{section}\n{}", &SAMPLE[..start], &SAMPLE[end..])
+}
+
 #[test]
-fn trust_needs_a_key() {
-    let keys = "keys = [\"keys/model-signer.pub\"]";
-    assert_eq!(
-        problem(keys, "keys = []"),
-        "trust: keys: name at least one public key"
-    );
+fn trust_is_a_policy_or_keys() {
+    let keys = parse(&with_trust("keys = [\"a.pub\"]")).unwrap().trust;
+    assert_eq!(keys, Trust::Keys(vec!["/etc/vitalgate/a.pub".into()]));
+    let whole =
+        "policy = \"p\"\npolicy_keys = [\"a\", \"b\"]\npolicy_threshold = 2\nmin_serial = 7";
+    let Trust::Policy(policy) = parse(&with_trust(whole)).unwrap().trust else {
+        panic!("not a policy");
+    };
+    assert_eq!((policy.threshold, policy.min_serial), (2, 7));
+    assert_eq!(policy.state, None);
+
+    let more = |line: &str| format!("{whole}\n{line}");
+    let missing = "trust: policy is missing (or keys, for trying out)";
+    for (section, wrong) in [
+        (String::new(), vec![missing]),
+        (whole.replace("policy = \"p\"\n", ""), vec![missing]),
+        (
+            "keys = []".to_owned(),
+            vec!["trust: keys: name at least one public key"],
+        ),
+        (
+            more("keys = [\"a\"]"),
+            vec!["trust: policy and keys are given; choose one"],
+        ),
+        (
+            "keys = [\"a\"]\nmin_serial = 1\nstate = \"s\"".to_owned(),
+            vec![
+                "trust: min_serial goes with policy, not keys",
+                "trust: state goes with policy, not keys",
+            ],
+        ),
+        (
+            "policy = \"p\"".to_owned(),
+            vec![
+                "trust: policy_keys is missing",
+                "trust: policy_threshold is missing",
+                "trust: min_serial is missing",
+            ],
+        ),
+        (
+            whole.replace("threshold = 2", "threshold = 3"),
+            vec!["trust: policy_threshold is 3, of 2 policy_keys"],
+        ),
+        (
+            whole.replace("threshold = 2", "threshold = 0"),
+            vec!["trust: policy_threshold is 0, of 2 policy_keys"],
+        ),
+        (
+            whole.replace("serial = 7", "serial = 0"),
+            vec!["trust: min_serial must be above 0"],
+        ),
+    ] {
+        let found = parse(&with_trust(&section)).unwrap_err();
+        let messages: Vec<&str> = found.iter().map(|p| p.message.as_str()).collect();
+        assert_eq!(messages, wrong, "{section}");
+        assert!(found.iter().all(|p| p.line > 0), "{found:?}");
+    }
 }
 
 #[test]
