@@ -9,7 +9,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
@@ -62,7 +62,8 @@ struct Record<'a> {
     version: Option<u32>,
     digest: Option<String>,
     disposition: &'static str,
-    status: u16,
+    /// Absent when there was no HTTP answer.
+    status: Option<u16>,
     codes: Vec<&'static str>,
     features: Vec<&'a str>,
     stages_us: serde_json::Map<String, serde_json::Value>,
@@ -85,11 +86,13 @@ impl AuditLog {
     /// a last sync, when every handle is gone; join it then.
     pub fn open(directory: &Path) -> io::Result<(Self, thread::JoinHandle<()>)> {
         std::fs::create_dir_all(directory)?;
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .mode(0o600)
             .open(directory.join("audit.jsonl"))?;
+        end_torn_line(&mut file)?;
         let (queue, entries) = bounded(QUEUE);
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer {
@@ -111,7 +114,8 @@ impl AuditLog {
     /// Writes the record of a decision, waits until it is accepted, and only then makes the
     /// answer. When it cannot be written the answer is 503, whatever was decided.
     pub async fn record(&self, trail: &Trail, disposition: Disposition) -> Recorded {
-        if self.append(line(trail, &disposition)).await {
+        let status = disposition.status();
+        if self.append(line(trail, &disposition, Some(status))).await {
             return Recorded(answer::write(trail, &disposition));
         }
         drop(disposition);
@@ -119,10 +123,11 @@ impl AuditLog {
         Recorded(answer::write(trail, &refused))
     }
 
-    /// Records a refusal that has no HTTP answer: a failed handshake, a broken request head.
-    pub async fn record_refusal(&self, trail: &Trail, code: Code) {
+    /// Records a refusal that is not ours to answer: a failed handshake, which has no HTTP
+    /// status, or a broken request head, which hyper has answered.
+    pub async fn record_refusal(&self, trail: &Trail, code: Code, status: Option<u16>) {
         let refused = Disposition::Refused(Refusal::from(code));
-        if !self.append(line(trail, &refused)).await {
+        if !self.append(line(trail, &refused, status)).await {
             tracing::error!(code = code.as_str(), "a refusal could not be recorded");
         }
     }
@@ -134,7 +139,7 @@ impl AuditLog {
     }
 }
 
-fn line(trail: &Trail, disposition: &Disposition) -> Option<Vec<u8>> {
+fn line(trail: &Trail, disposition: &Disposition, status: Option<u16>) -> Option<Vec<u8>> {
     let model = trail.model.as_deref();
     let stages = trail.stages().iter();
     let record = Record {
@@ -148,7 +153,7 @@ fn line(trail: &Trail, disposition: &Disposition) -> Option<Vec<u8>> {
         version: model.map(|m| m.spec().version),
         digest: model.map(|m| format!("sha256:{}", m.digest())),
         disposition: disposition.outcome().as_str(),
-        status: disposition.status(),
+        status,
         codes: disposition.codes().iter().map(|c| c.as_str()).collect(),
         features: disposition.features(),
         stages_us: stages
@@ -158,6 +163,22 @@ fn line(trail: &Trail, disposition: &Disposition) -> Option<Vec<u8>> {
     let mut line = serde_json::to_vec(&record).ok()?;
     line.push(b'\n');
     Some(line)
+}
+
+/// A power cut may leave half a line behind. It is evidence, so it stays; what follows must not
+/// become part of it.
+fn end_torn_line(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0u8; 1];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" {
+        return Ok(());
+    }
+    tracing::warn!("audit log: its last line is torn; continuing on a new one");
+    file.write_all(b"\n")
 }
 
 struct Writer {

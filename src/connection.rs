@@ -50,6 +50,9 @@ pub struct Serving {
     pub head: Duration,
     /// Time without a request.
     pub idle: Duration,
+    /// Time from a request's first byte to its answer's last: a peer that does not read what it
+    /// asked for must not keep its connection.
+    pub request: Duration,
     /// Cancelled when the server drains.
     pub drain: CancellationToken,
 }
@@ -104,11 +107,14 @@ where
         if !matches!(awaited, Ok(Ok(true))) {
             return close(io.tls, Ended::Orderly).await;
         }
-        let (returned, next) = one_request(io, serving, &handle).await;
+        let request = one_request(io, serving, &handle);
+        let Ok((returned, next)) = tokio::time::timeout(serving.request, request).await else {
+            return Ended::Orderly;
+        };
         io = returned;
         match next {
-            Next::Reuse if !io.has_early_bytes().await => {}
-            Next::Reuse | Next::Close => return linger(io.tls, Ended::Orderly).await,
+            Next::Reuse => {}
+            Next::Close => return linger(io.tls, Ended::Orderly).await,
             Next::Malformed => return linger(io.tls, Ended::MalformedHttp).await,
         }
     }
@@ -144,16 +150,20 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(serving.head)
         .max_header_size(MAX_HEAD)
+        // A peer that ends its stream behind a whole request still gets its one answer;
+        // otherwise it would depend on timing whether the request was ever looked at.
+        .half_close(true)
         .serve_connection(TokioIo::new(io), service);
     let mut ending = false;
     let result = poll_fn(|cx| {
         loop {
-            let polled = connection.poll_without_shutdown(cx);
-            // The answer's head is out, so this no longer adds `Connection: close`; it makes
-            // hyper stop after this request instead of waiting for the next.
-            if polled.is_pending() && !ending && answer.written.load(Ordering::Acquire) {
+            let polled = Pin::new(&mut connection).poll(cx);
+            // The answer's head is fixed, so this no longer adds `Connection: close`; it makes
+            // hyper stop after this request instead of looking for the next.
+            if polled.is_pending() && !ending && answer.held.load(Ordering::Acquire) {
                 ending = true;
                 Pin::new(&mut connection).graceful_shutdown();
+                answer.released.store(true, Ordering::Release);
                 continue;
             }
             return polled;
@@ -222,9 +232,11 @@ async fn linger(mut tls: TlsStream<TcpStream>, ended: Ended) -> Ended {
 struct AnswerState {
     /// The final response was handed to hyper.
     made: AtomicBool,
-    /// And hyper has begun to write it: its head is fixed.
-    written: AtomicBool,
-    /// The body was read to its end, and nobody asked to close or upgrade.
+    /// And hyper tries to write it: its head is fixed.
+    held: AtomicBool,
+    /// And hyper was told to stop behind it: it may be written.
+    released: AtomicBool,
+    /// The body was read to its end, nobody asked to close or upgrade, and nothing came early.
     reusable: AtomicBool,
 }
 
@@ -245,24 +257,23 @@ impl Plaintext {
         Ok(read == 1)
     }
 
-    /// Whether something arrived, end of stream included, before the answer could be known.
-    async fn has_early_bytes(&mut self) -> bool {
-        let mut byte = [0u8; 1];
-        poll_fn(|cx| {
-            let mut buffer = ReadBuf::new(&mut byte);
-            Poll::Ready(
-                Pin::new(&mut self.tls)
-                    .poll_read(cx, &mut buffer)
-                    .is_ready(),
-            )
-        })
-        .await
-    }
-
-    fn note_write(&self) {
-        if self.answer.made.load(Ordering::Acquire) {
-            self.answer.written.store(true, Ordering::Release);
+    /// Whether this write is to be tried again: while nothing of an answer is out, hyper can
+    /// still be told to stop behind it, and whatever has arrived (end of stream included) was
+    /// sent before the answer could be known. Afterwards it may be the next request of a quick
+    /// and honest peer.
+    fn holds_back(&mut self, cx: &mut Context<'_>) -> bool {
+        let answer = &self.answer;
+        if !answer.made.load(Ordering::Acquire) || answer.released.load(Ordering::Acquire) {
+            return false;
         }
+        let mut byte = [0u8; 1];
+        let early = Pin::new(&mut self.tls).poll_read(cx, &mut ReadBuf::new(&mut byte));
+        if early.is_ready() {
+            answer.reusable.store(false, Ordering::Release);
+        }
+        answer.held.store(true, Ordering::Release);
+        cx.waker().wake_by_ref();
+        true
     }
 }
 
@@ -272,6 +283,10 @@ impl AsyncRead for Plaintext {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // What follows an answer is not for the parser of the request.
+        if self.answer.made.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
         if let Some(byte) = self.first.filter(|_| buffer.remaining() > 0) {
             self.first = None;
             buffer.put_slice(&[byte]);
@@ -287,7 +302,9 @@ impl AsyncWrite for Plaintext {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.note_write();
+        if self.holds_back(cx) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.tls).poll_write(cx, bytes)
     }
 
@@ -296,7 +313,9 @@ impl AsyncWrite for Plaintext {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.note_write();
+        if self.holds_back(cx) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.tls).poll_write_vectored(cx, slices)
     }
 
@@ -308,7 +327,8 @@ impl AsyncWrite for Plaintext {
         Pin::new(&mut self.tls).poll_flush(cx)
     }
 
+    /// Ends a request, not the connection: only writes out what hyper holds of the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_shutdown(cx)
+        Pin::new(&mut self.tls).poll_flush(cx)
     }
 }

@@ -90,9 +90,10 @@ pub async fn serve(data: DataPlane, application: Arc<Application>) {
             match handshake {
                 Ok(Ok(stream)) => converse(stream, source, &serving, &application, router).await,
                 Ok(Err(error)) => {
-                    refuse(&application, source, tls::handshake_failure(&error)).await;
+                    let code = tls::handshake_failure(&error);
+                    refuse(&application, source, code, None).await;
                 }
-                Err(_) => refuse(&application, source, Code::HandshakeFailed).await,
+                Err(_) => refuse(&application, source, Code::HandshakeFailed, None).await,
             }
         });
     }
@@ -132,7 +133,7 @@ async fn converse(
         .peer_certificates()
         .and_then(<[_]>::first);
     let Some(identity) = leaf.and_then(PeerIdentity::from_leaf) else {
-        return refuse(application, source, Code::UntrustedCertificate).await;
+        return refuse(application, source, Code::UntrustedCertificate, None).await;
     };
     let peer = Peer {
         identity: Arc::new(identity),
@@ -149,13 +150,12 @@ async fn converse(
     })
     .await;
     if ended == Ended::MalformedHttp {
-        refuse(application, source, Code::MalformedHttp).await;
+        let status = Some(Code::MalformedHttp.status());
+        refuse(application, source, Code::MalformedHttp, status).await;
     }
 }
 
-async fn refuse(application: &Application, source: SocketAddr, code: Code) {
-    application
-        .audit
-        .record_refusal(&Trail::start(source), code)
-        .await;
+async fn refuse(application: &Application, source: SocketAddr, code: Code, status: Option<u16>) {
+    let trail = Trail::start(source);
+    application.audit.record_refusal(&trail, code, status).await;
 }

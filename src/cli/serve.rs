@@ -1,6 +1,6 @@
 //! `vitalgate serve`: verify, load, listen, drain.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use tokio::{
@@ -29,6 +29,9 @@ use vitalgate::{
 };
 
 use super::Failure;
+
+/// Beyond reading a request, for deciding and for writing the answer.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     log_as_json();
@@ -155,6 +158,7 @@ async fn listen(
     let serving = Serving {
         head: limits.head(),
         idle: limits.idle(),
+        request: limits.head() + limits.body() + ANSWER_TIME,
         drain: drain.clone(),
     };
     let application = Arc::new(Application {

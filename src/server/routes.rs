@@ -6,6 +6,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
+    http::{Version, header},
     routing::{get, post},
 };
 use hyper::body::Body as _;
@@ -154,6 +155,11 @@ impl Context {
         let (Extension(peer), Extension(framing)) = connection;
         let source = peer.source;
         let application = Arc::clone(&self.application);
+        let ask = if has_one_host(&request) {
+            ask
+        } else {
+            Ask::Nothing(Code::MalformedHttp.into())
+        };
         let task = self.tasks.spawn(async move {
             let mut trail = Trail::start(peer.source);
             let disposition = decide(&application, &mut trail, peer, request, framing, ask).await;
@@ -170,6 +176,12 @@ impl Context {
             }
         }
     }
+}
+
+/// RFC 9112 section 3.2: an HTTP/1.1 request without exactly one Host is answered 400.
+fn has_one_host(request: &Request) -> bool {
+    request.version() != Version::HTTP_11
+        || request.headers().get_all(header::HOST).iter().count() == 1
 }
 
 async fn decide(

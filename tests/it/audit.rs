@@ -1,0 +1,257 @@
+//! The record is in the file before the answer is out, whole, and without a word of the caller's.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::harness::{BINARY, ICU_PATIENT, Server, Site, Wire, client, post, request, wait_until};
+
+const PREDICT: &str = "/v1/models/icu-mortality/predict";
+
+#[test]
+fn the_record_is_there_when_the_answer_is() {
+    let site = Site::new();
+    let server = Server::start(&site);
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    let bodies = [ICU_PATIENT, "{", "{\"observations\": {\"x\": 1}}"];
+    for round in 0..200 {
+        let path = if round % 7 == 6 {
+            "/v1/models/icu-mortality/versions/2/predict"
+        } else {
+            PREDICT
+        };
+        let answer = post(&mut wire, path, bodies[round % 3].as_bytes());
+        let id = answer.header("x-request-id").unwrap();
+        let text = server.audit_text();
+        assert_eq!(text.matches(id).count(), 1, "round {round}");
+        assert_eq!(text.lines().count(), round + 1);
+        if answer.closes() {
+            wire = Wire::open(&server, &client(&site, "clinician"));
+        }
+    }
+    println!("200 answers, each with its record already in the file");
+}
+
+#[test]
+fn records_have_the_documented_keys_and_nothing_of_the_patient() {
+    let site = Site::new();
+    let mut server = Server::start(&site);
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    let unknown = ICU_PATIENT.replacen("\"age\"", "\"patient_name\"", 1);
+    let answer = post(&mut wire, PREDICT, ICU_PATIENT.as_bytes());
+    assert_eq!(post(&mut wire, PREDICT, unknown.as_bytes()).status, 422);
+    wire.send(&request("GET", "/v1/models", "", b""));
+    assert_eq!(wire.answer().status, 200);
+    let source = wire.source.to_string();
+    drop(wire);
+    server.stop();
+    let records = server.records();
+    let keys = BTreeSet::from([
+        "time",
+        "id",
+        "principal",
+        "authentication",
+        "source",
+        "action",
+        "model",
+        "version",
+        "digest",
+        "disposition",
+        "status",
+        "codes",
+        "features",
+        "stages_us",
+    ]);
+    for record in &records {
+        let found: BTreeSet<&str> = record
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(found, keys, "{record}");
+        assert_eq!(record["source"], source);
+        assert_eq!(record["principal"], "clinician");
+        assert_eq!(record["authentication"], "mtls");
+    }
+    let [predicted, rejected, listed] = &records[..] else {
+        panic!("{records:?}")
+    };
+    assert_eq!(predicted["id"].as_str(), answer.header("x-request-id"));
+    assert_eq!(predicted["model"], "icu-mortality");
+    assert_eq!(predicted["digest"], answer.json()["model"]["digest"]);
+    assert_eq!(predicted["disposition"], "predicted");
+    let stages: Vec<&String> = predicted["stages_us"].as_object().unwrap().keys().collect();
+    assert_eq!(stages.len(), 11, "{stages:?}");
+    assert_eq!(rejected["features"], serde_json::json!(["age"]));
+    assert_eq!(rejected["codes"].as_array().unwrap().len(), 2);
+    assert_eq!(listed["action"], "read-model");
+    let text = server.audit_text();
+    for secret in ["patient_name", "78.06", "37.4", "probability", "band"] {
+        assert!(!text.contains(secret), "{secret} is in the log");
+        assert!(
+            !server.log().contains(secret),
+            "{secret} is in the server's log"
+        );
+    }
+}
+
+#[test]
+fn a_killed_server_has_recorded_every_answer_it_gave() {
+    let site = Site::new();
+    let mut server = Server::start(&site);
+    let config = client(&site, "clinician");
+    let (answered, killed) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let bytes = request(
+        "POST",
+        PREDICT,
+        "Content-Type: application/json\r\n",
+        ICU_PATIENT.as_bytes(),
+    );
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut wire = Wire::open(&server, &config);
+                while wire.try_send(&bytes).is_ok() {
+                    let Some(answer) = wire.try_answer() else {
+                        break;
+                    };
+                    assert_eq!(answer.status, 200);
+                    answered.lock().unwrap().push(answer.json()["id"].clone());
+                }
+                assert!(
+                    killed.load(Ordering::SeqCst),
+                    "a connection broke off early"
+                );
+            });
+        }
+        wait_until("some answers", || answered.lock().unwrap().len() > 200);
+        killed.store(true, Ordering::SeqCst);
+        server.signal(Signal::KILL);
+    });
+    assert!(!server.wait().success());
+    let answered = answered.into_inner().unwrap();
+    let records = server.records();
+    let recorded: BTreeSet<&str> = records.iter().map(|r| r["id"].as_str().unwrap()).collect();
+    assert!(
+        answered
+            .iter()
+            .all(|id| recorded.contains(id.as_str().unwrap()))
+    );
+    println!("{} answers read, {} records", answered.len(), records.len());
+}
+
+/// `serve` by a shell that prepares something first.
+fn serve_after(site: &Site, preparation: &str, program: &[&str]) -> Command {
+    let config = site.config_file();
+    let mut command = Command::new(program[0]);
+    command
+        .args(&program[1..])
+        .args(["-c", preparation, "sh", BINARY])
+        .arg(config);
+    command
+}
+
+/// Asks until no record can be written, makes room, and asks again.
+fn fills_up_and_recovers(server: &mut Server, site: &Site, log: &Path, make_room: impl FnOnce()) {
+    let mut wire = Wire::open(server, &client(site, "clinician"));
+    let mut answers = 0;
+    let refused = loop {
+        let answer = post(&mut wire, PREDICT, ICU_PATIENT.as_bytes());
+        if answer.status != 200 {
+            break answer;
+        }
+        answers += 1;
+        assert!(answers < 1000, "the log is never full");
+    };
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (503, "AUDIT_UNAVAILABLE")
+    );
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.json().get("prediction"), None);
+    let (status, ready) = server.health("/readyz").unwrap();
+    assert_eq!((status, &ready["audit_log"]), (503, &false.into()));
+    // Nothing torn was left behind, and not a record too few.
+    let text = fs::read_to_string(log).unwrap();
+    assert!(text.ends_with('\n'));
+    assert_eq!(text.lines().count(), answers);
+    assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 503);
+    make_room();
+    let before = fs::read_to_string(log).unwrap().lines().count();
+    assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 200);
+    assert_eq!(fs::read_to_string(log).unwrap().lines().count(), before + 1);
+    assert_eq!(server.health("/readyz").unwrap().0, 200);
+    println!("{answers} answers, then 503 AUDIT_UNAVAILABLE; with room again, 200");
+}
+
+#[test]
+fn without_room_for_records_there_are_no_answers() {
+    let site = Site::new();
+    // Beyond this size of a file a write fails in the middle of a line.
+    let preparation = "trap '' XFSZ; ulimit -f 8; exec \"$1\" serve --config \"$2\"";
+    let command = serve_after(&site, preparation, &["sh"]);
+    let mut server = Server::start_command(command, &site.path().join("audit"));
+    let log = site.path().join("audit/audit.jsonl");
+    fills_up_and_recovers(&mut server, &site, &log, || {
+        OpenOptions::new()
+            .write(true)
+            .open(&log)
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+    });
+}
+
+#[test]
+fn on_a_full_disk_there_are_no_answers() {
+    let may_mount = Command::new("unshare").args(["-m", "true"]).output();
+    if !may_mount.is_ok_and(|output| output.status.success()) {
+        println!("skipped: this user may not mount a file system");
+        return;
+    }
+    let site = Site::new();
+    fs::create_dir(site.path().join("audit")).unwrap();
+    // In a mount namespace of its own: the file system goes with the server.
+    let preparation = "mount -t tmpfs -o size=32k none \"$(dirname \"$2\")/audit\" && \
+                       exec \"$1\" serve --config \"$2\"";
+    let command = serve_after(&site, preparation, &["unshare", "-m", "sh"]);
+    let mut server = Server::start_command(command, &site.path().join("audit"));
+    let inside = PathBuf::from(format!("/proc/{}/root", server.pid()));
+    let audit = inside
+        .join(site.path().strip_prefix("/").unwrap())
+        .join("audit");
+    let filler = audit.join("filler");
+    fs::write(&filler, vec![0; 16 * 1024]).unwrap();
+    fills_up_and_recovers(&mut server, &site, &audit.join("audit.jsonl"), || {
+        fs::remove_file(&filler).unwrap();
+        thread::sleep(Duration::from_millis(10));
+    });
+}
+
+#[test]
+fn a_restart_goes_on_with_the_log() {
+    let site = Site::new();
+    for start in 1..=2 {
+        let mut server = Server::start(&site);
+        let mut wire = Wire::open(&server, &client(&site, "clinician"));
+        assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 200);
+        drop(wire);
+        server.stop();
+        assert_eq!(server.records().len(), start);
+    }
+    let log = site.path().join("audit/audit.jsonl");
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&log).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+}

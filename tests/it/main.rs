@@ -1,0 +1,28 @@
+//! The promises of the server, proved from outside: the real binary, real sockets, real
+//! certificates, the real log. One file a promise.
+#![cfg(test)]
+
+#[cfg(test)]
+mod any_bytes;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod concurrency;
+#[cfg(test)]
+mod describe;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod identity;
+#[cfg(test)]
+mod odd_inputs;
+#[cfg(test)]
+mod readme;
+#[cfg(test)]
+mod reuse;
+#[cfg(test)]
+mod smuggling;
+#[cfg(test)]
+mod startup;
