@@ -27,7 +27,7 @@ const MAX_SIGNATURES: usize = 32;
 #[derive(Debug)]
 pub enum Authority {
     /// A signed release policy.
-    Policy(InForce),
+    Policy(Box<InForce>),
     /// Any one of these keys: no roles, no revocation, no lowest version.
     Keys(TrustedKeys),
 }
@@ -38,27 +38,13 @@ impl Authority {
     pub fn establish(trust: &TrustConfig) -> Result<Self, LoadError> {
         let config = match trust {
             TrustConfig::Policy(config) => config,
-            TrustConfig::Keys(keys) => {
-                tracing::warn!(
-                    "NO RELEASE POLICY IS ENFORCED: trust.keys lets any one key approve a model, \
-                     and nothing can be revoked; set trust.policy"
-                );
-                return TrustedKeys::read(keys).map(Self::Keys);
-            }
+            TrustConfig::Keys(keys) => return TrustedKeys::read(keys).map(Self::Keys),
         };
         let in_force = enforce(config).map_err(|source| LoadError::Policy {
             path: config.file.clone(),
             source: Box::new(source),
         })?;
-        let (serial, expires) = (in_force.terms().serial(), in_force.terms().expires_text());
-        tracing::info!(serial, expires, "release policy in force");
-        if config.state.is_none() {
-            tracing::warn!(
-                min_serial = config.min_serial,
-                "trust.state is not set: only min_serial keeps older release policies out"
-            );
-        }
-        Ok(Self::Policy(in_force))
+        Ok(Self::Policy(Box::new(in_force)))
     }
 }
 

@@ -19,7 +19,7 @@ use vitalgate::{
     audit::AuditLog,
     authn::Authenticator,
     bundle::{Authority, LoadError, Models},
-    config::Config,
+    config::{Config, ReleasePolicy, Trust},
     connection::Serving,
     inference::{PINNED_SHA256, Runtime, find_library},
     pipeline::Pipeline,
@@ -76,6 +76,7 @@ pub(crate) fn silence_panics() {
 /// Serves until SIGTERM or SIGINT, then drains. `ready` is called when all listeners are up.
 pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), Failure> {
     let (models, authority) = load_models(&config)?;
+    log_authority(&authority, &config.trust);
     let tls = tls::server_config(&config.data).map_err(Failure::environment)?;
     let (audit, audit_writer) = AuditLog::open(&config.audit.directory)
         .with_context(|| format!("audit log in {}", config.audit.directory.display()))
@@ -104,6 +105,32 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
         tracing::error!("the audit log's writer panicked");
     }
     served
+}
+
+/// What vouches for the models, and what is weaker than it could be.
+fn log_authority(authority: &Authority, trust: &Trust) {
+    match authority {
+        Authority::Policy(policy) => {
+            let terms = policy.terms();
+            let (serial, expires) = (terms.serial(), terms.expires_text());
+            tracing::info!(serial, expires, "release policy in force");
+        }
+        Authority::Keys(_) => tracing::warn!(
+            "NO RELEASE POLICY IS ENFORCED: trust.keys lets any one key approve a model, and \
+             nothing can be revoked; set trust.policy"
+        ),
+    }
+    if let Trust::Policy(ReleasePolicy {
+        state: None,
+        min_serial,
+        ..
+    }) = trust
+    {
+        tracing::warn!(
+            min_serial,
+            "trust.state is not set: only min_serial keeps older release policies out"
+        );
+    }
 }
 
 fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {

@@ -2,6 +2,7 @@
 
 use std::{fs, sync::LazyLock};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, macros::datetime};
 
@@ -80,20 +81,20 @@ fn a_policy_that_contradicts_itself_is_refused() {
     refused("format 2", |d| d["format"] = json!(2));
     refused("serial: must be above 0", |d| d["serial"] = json!(0));
     refused("expires: is not after issued", |d| {
-        d["expires"] = d["issued"].clone()
+        d["expires"] = d["issued"].clone();
     });
     refused("issued: \"yesterday\" is not RFC 3339", |d| {
-        d["issued"] = json!("yesterday")
+        d["issued"] = json!("yesterday");
     });
     refused("there is none", |d| d["roles"] = json!({}));
     refused("builder: the threshold is 0, of 1", |d| {
-        d["roles"]["builder"]["threshold"] = json!(0)
+        d["roles"]["builder"]["threshold"] = json!(0);
     });
     refused("builder: the threshold is 2, of 1", |d| {
-        d["roles"]["builder"]["threshold"] = json!(2)
+        d["roles"]["builder"]["threshold"] = json!(2);
     });
     refused("builder: the threshold is 1, of 0", |d| {
-        d["roles"]["builder"]["keys"] = json!([])
+        d["roles"]["builder"]["keys"] = json!([]);
     });
     refused("is in the roles builder and clinical-safety", |d| {
         d["roles"]["clinical-safety"]["keys"] = json!([builder]);
@@ -103,16 +104,16 @@ fn a_policy_that_contradicts_itself_is_refused() {
         d["roles"]["builder"]["keys"] = json!([builder, format!("a comment\r\n{builder}")]);
     });
     refused("role builder", |d| {
-        d["roles"]["builder"]["keys"] = json!(["no key"])
+        d["roles"]["builder"]["keys"] = json!(["no key"]);
     });
     refused("roles: \"a b\"", |d| {
-        d["roles"] = json!({"a b": d["roles"]["builder"]})
+        d["roles"] = json!({"a b": d["roles"]["builder"]});
     });
     refused("min_version: \"../x\"", |d| {
-        d["min_version"] = json!({"../x": 1})
+        d["min_version"] = json!({"../x": 1});
     });
     refused("revoked_keys: \"ABCD\"", |d| {
-        d["revoked_keys"] = json!(["ABCD"])
+        d["revoked_keys"] = json!(["ABCD"]);
     });
     refused("revoked_digests: \"sha256:", |d| {
         d["revoked_digests"] = json!([format!("sha256:{}", "a".repeat(64))]);
@@ -140,7 +141,6 @@ fn a_compressed_point_is_no_policy_key() {
         .lines()
         .filter(|l| !l.starts_with('-'))
         .collect();
-    use base64::{Engine, engine::general_purpose::STANDARD};
     let spki = STANDARD.decode(text).unwrap();
     // SEQUENCE { AlgorithmIdentifier, BIT STRING { 02|03, X } }
     let sign = 2 + (spki[90] & 1);
@@ -156,7 +156,7 @@ fn a_compressed_point_is_no_policy_key() {
         STANDARD.encode(compressed)
     );
     refused("role builder", |d| {
-        d["roles"]["builder"]["keys"] = json!([pem])
+        d["roles"]["builder"]["keys"] = json!([pem]);
     });
     assert!(PolicyKeys::new(&[pem.into_bytes()], 1).is_err());
 }

@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
                 format!("verified: digest sha256:{digest} signer {method} {signer}")
             })
         }
-        Err(error) => Err(not_verified(arguments, signature, one_line(&error))?),
+        Err(error) => Err(not_verified(arguments, signature, &one_line(&error))?),
     }
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
 fn not_verified(
     arguments: &VerifyArguments,
     with: &Path,
-    reason: String,
+    reason: &str,
 ) -> Result<Failure, Failure> {
     if arguments.json {
         print(&json!({"verified": false, "reason": reason}).to_string())?;
@@ -148,7 +148,7 @@ fn by_policy(arguments: &VerifyArguments, file: &Path) -> Result<(), Failure> {
     let policy = match policy {
         Ok(policy) => policy,
         Err(Failure::DoesNotHold(reason)) => {
-            return Err(not_verified(arguments, file, reason.to_string())?);
+            return Err(not_verified(arguments, file, &reason.to_string())?);
         }
         Err(other) => return Err(other),
     };
@@ -158,7 +158,7 @@ fn by_policy(arguments: &VerifyArguments, file: &Path) -> Result<(), Failure> {
     });
     let approval = match judged {
         Ok(approval) => approval,
-        Err(error) => return Err(not_verified(arguments, file, one_line(&error))?),
+        Err(error) => return Err(not_verified(arguments, file, &one_line(&error))?),
     };
     let terms = policy.terms();
     print(&if arguments.json {
@@ -182,7 +182,8 @@ fn by_policy(arguments: &VerifyArguments, file: &Path) -> Result<(), Failure> {
         );
         for (role, keys) in approval.by_role() {
             for key in keys {
-                text.push_str(&format!("\napproval   {role}: key {key}"));
+                text.push_str("\napproval   ");
+                text.push_str(&[role, ": key ", key].concat());
             }
         }
         text
