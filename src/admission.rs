@@ -39,10 +39,14 @@ impl Admitter {
         }
     }
 
-    /// Takes a place for a request to `model`, which must be the one the grant names.
+    /// Takes a place for a request to `model`, which must be the one the grant names, and whose
+    /// approval must not have run out.
     pub fn admit(&self, grant: &Grant, model: Arc<LoadedModel>) -> Result<Admission, Refusal> {
         if model.spec().name != grant.model() {
             return Err(Code::ModelNotPermitted.into());
+        }
+        if !model.is_approved_now() {
+            return Err(Code::PolicyExpired.into());
         }
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => Ok(Admission {

@@ -5,24 +5,31 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
+pub use self::approval::{
+    Approved, Approver, Authority, TrustedKeys, approve, check_trust, read_version,
+};
 use self::{
     model::{ModelError, ModelSpec},
-    signing::{Contents, Limits, SigningError, Trust, Verified},
+    policy::{NotApproved, PolicyError},
+    signing::SigningError,
 };
 use crate::{
+    clock,
     config::ServedModel,
-    error_chain::one_line,
     inference::{self, Engine, EngineError, EngineSpec, Execution, Runtime},
     row::Row,
 };
 
+mod approval;
 pub mod model;
+pub mod policy;
 pub mod signing;
 
 /// The signed directory within a version's directory.
@@ -31,8 +38,6 @@ pub const BUNDLE_DIRECTORY: &str = "bundle";
 pub const SIGNATURES_DIRECTORY: &str = "signatures";
 /// The model's clinical meaning, within the bundle.
 pub const MODEL_FILE: &str = "model.json";
-/// Signatures looked at, at most.
-const MAX_SIGNATURES: usize = 32;
 
 /// Why a model is not served.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,22 @@ pub enum LoadError {
         path: PathBuf,
         /// What is wrong with each signature.
         reasons: String,
+    },
+    /// The release policy is not in force.
+    #[error("{path}")]
+    Policy {
+        /// The policy file.
+        path: PathBuf,
+        /// Why.
+        source: Box<PolicyError>,
+    },
+    /// The release policy does not let the bundle be loaded.
+    #[error("{path}: not approved")]
+    NotApproved {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        source: Box<NotApproved>,
     },
     /// `model.json` is missing or wrong.
     #[error("{path}")]
@@ -95,118 +116,16 @@ impl LoadError {
     pub fn is_environment(&self) -> bool {
         match self {
             Self::Engine { source, .. } => source.is_environment(),
+            Self::Policy { source, .. } => source.is_environment(),
             Self::Read { .. } => true,
             Self::Signature { .. }
             | Self::Unsigned(_)
             | Self::Untrusted { .. }
+            | Self::NotApproved { .. }
             | Self::Model { .. }
             | Self::Mismatch { .. } => false,
         }
     }
-}
-
-/// Public keys whose signature makes a bundle loadable, as PEM texts.
-#[derive(Debug)]
-pub struct TrustedKeys(Vec<Vec<u8>>);
-
-impl TrustedKeys {
-    /// Reads the PEM files.
-    pub fn read(paths: &[PathBuf]) -> Result<Self, LoadError> {
-        paths
-            .iter()
-            .map(|path| {
-                fs::read(path).map_err(|source| LoadError::Read {
-                    path: path.clone(),
-                    source,
-                })
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-
-    /// Checks one signature with each key; of the reasons against it, the most telling is kept.
-    fn vouch(&self, contents: &Contents, signature: &[u8]) -> Result<Verified, String> {
-        let mut reason = "not made with a trusted key".to_owned();
-        for key in &self.0 {
-            match signing::verify_contents(contents, signature, &Trust::Key { spki_pem: key }) {
-                Ok(verified) => return Ok(verified),
-                // Another key's signature, as is to be expected with several trusted keys.
-                Err(SigningError::KeyHint) => {}
-                Err(other) => reason = one_line(&other),
-            }
-        }
-        Err(reason)
-    }
-}
-
-/// A bundle that a trusted key vouches for; made only by [`approve`].
-///
-/// Here a release policy with roles, thresholds and revocation takes its place; what it approves
-/// is the same bytes.
-#[derive(Debug)]
-pub struct Approved {
-    path: PathBuf,
-    verified: Verified,
-}
-
-/// Reads `version_directory/bundle` once and looks for a trusted signature over it.
-pub fn approve(version_directory: &Path, keys: &TrustedKeys) -> Result<Approved, LoadError> {
-    let path = version_directory.join(BUNDLE_DIRECTORY);
-    let contents =
-        Contents::read(&path, &Limits::default()).map_err(|source| LoadError::Signature {
-            path: path.clone(),
-            source,
-        })?;
-    let mut reasons = Vec::new();
-    for signature in signatures(version_directory)? {
-        // A signature that cannot be read must not stand in the way of one that can.
-        let vouched = match signing::read_signature(&signature) {
-            Ok(bytes) => keys.vouch(&contents, &bytes),
-            Err(unreadable) => Err(one_line(&unreadable)),
-        };
-        match vouched {
-            Ok(verified) => return Ok(Approved { path, verified }),
-            Err(reason) => {
-                let file = signature.file_name().unwrap_or_default().to_string_lossy();
-                reasons.push(format!("{file}: {reason}"));
-            }
-        }
-    }
-    let reasons = reasons.join("; ");
-    Err(LoadError::Untrusted { path, reasons })
-}
-
-fn signatures(version_directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let directory = version_directory.join(SIGNATURES_DIRECTORY);
-    let read = |source| LoadError::Read {
-        path: directory.clone(),
-        source,
-    };
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(LoadError::Unsigned(directory));
-        }
-        entries => entries.map_err(read)?,
-    };
-    for entry in entries {
-        let path = entry.map_err(read)?.path();
-        if path.extension().is_some_and(|e| e == "sig") {
-            found.push(path);
-        }
-    }
-    if found.is_empty() {
-        return Err(LoadError::Unsigned(directory));
-    }
-    if found.len() > MAX_SIGNATURES {
-        let problem = format!("more than {MAX_SIGNATURES} signatures");
-        return Err(LoadError::Mismatch {
-            path: directory,
-            problem,
-        });
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// A model that serves: verified bytes, running networks.
@@ -214,7 +133,8 @@ fn signatures(version_directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
 pub struct LoadedModel {
     spec: Arc<ModelSpec>,
     digest: String,
-    signer: String,
+    approvers: Vec<Approver>,
+    until: Option<Duration>,
     card: String,
     engine: Engine<Row>,
 }
@@ -226,9 +146,9 @@ impl LoadedModel {
         runtime: &Runtime,
         execution: Execution,
     ) -> Result<Self, LoadError> {
-        let Approved { path, verified } = approved;
-        let (digest, signer) = (verified.digest().to_owned(), verified.signer().to_owned());
-        let mut files = verified.into_files();
+        let (path, until) = (approved.path.clone(), approved.until);
+        let (digest, approvers) = (approved.digest.clone(), approved.approvers.clone());
+        let mut files = approved.take_files();
         let spec = parse_model(&path, &files)?;
         let engine_spec = engine_spec(&path, &spec, &mut files, execution)?;
         let engine = Engine::start(runtime, &engine_spec).map_err(|source| LoadError::Engine {
@@ -240,7 +160,8 @@ impl LoadedModel {
         Ok(Self {
             spec,
             digest,
-            signer,
+            approvers,
+            until,
             card,
             engine,
         })
@@ -251,14 +172,20 @@ impl LoadedModel {
         &self.spec
     }
 
-    /// The signed root digest, hex SHA-256.
+    /// The root digest, hex SHA-256 over the files' digests in order of their names.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Hex SHA-256 of the signer's public key.
-    pub fn signer(&self) -> &str {
-        &self.signer
+    /// Whose signatures made it loadable; at least one.
+    pub fn approvers(&self) -> &[Approver] {
+        &self.approvers
+    }
+
+    /// Whether its approval has not run out: a release policy may say that models stop
+    /// answering when it expires.
+    pub fn is_approved_now(&self) -> bool {
+        self.until.is_none_or(|until| clock::since_epoch() < until)
     }
 
     /// The model card, Markdown.
@@ -345,14 +272,14 @@ impl Models {
     pub fn load(
         repository: &Path,
         served: &[ServedModel],
-        keys: &TrustedKeys,
+        authority: &Authority,
         runtime: &Runtime,
         execution: Execution,
     ) -> Result<Self, LoadError> {
         let mut models: BTreeMap<String, BTreeMap<u32, Arc<LoadedModel>>> = BTreeMap::new();
         for ServedModel { name, version } in served {
             let directory = repository.join(name).join(version.to_string());
-            let model = LoadedModel::start(approve(&directory, keys)?, runtime, execution)?;
+            let model = LoadedModel::start(approve(&directory, authority)?, runtime, execution)?;
             let spec = model.spec();
             if spec.name != *name || spec.version != *version {
                 return Err(LoadError::Mismatch {

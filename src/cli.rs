@@ -9,6 +9,7 @@ mod bundle;
 mod check;
 #[cfg(feature = "tools")]
 mod dev;
+mod policy;
 mod serve;
 
 /// Serves signed clinical models over mutual TLS, and screens every input first.
@@ -42,6 +43,9 @@ enum Command {
     /// Make, sign, verify and inspect model bundles.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
+    /// Write, sign and show release policies.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 /// Why a command did not end well, by what a script should make of it.
@@ -96,6 +100,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Check { config, json } => check::run(&config, json),
         Command::Bundle(command) => bundle::run(command),
+        Command::Policy(command) => policy::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,6 +19,11 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
+/// Now, UTC.
+pub fn utc() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH + since_epoch()
+}
+
 /// Now in RFC 3339 with microseconds, UTC, for audit records.
 pub fn rfc3339() -> String {
     let micros = i128::try_from(since_epoch().as_micros()).unwrap_or_default();

@@ -20,6 +20,7 @@ use toml::Spanned;
 use crate::{authz::Role, inference::Execution};
 
 mod reader;
+mod trust;
 
 /// Largest configuration file, bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -153,11 +154,28 @@ pub struct OnnxRuntime {
 }
 
 /// `[trust]`: whose signatures make a bundle loadable.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Trust {
-    /// Public keys, SPKI PEM; a bundle needs a signature of one of them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that a signed release policy asks for.
+    Policy(ReleasePolicy),
+    /// Public keys, SPKI PEM; a bundle needs a signature of one of them, and nothing can be
+    /// revoked. For trying out.
+    Keys(Vec<PathBuf>),
+}
+
+/// The release policy and what it is held against.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReleasePolicy {
+    /// The signed policy, a DSSE envelope.
+    pub file: PathBuf,
+    /// Public keys that may sign it, SPKI PEM.
     pub keys: Vec<PathBuf>,
+    /// How many of them must have; at least 1, at most all.
+    pub threshold: usize,
+    /// The lowest serial it may have, whatever was seen before.
+    pub min_serial: u64,
+    /// Where the highest serial seen is kept; nowhere on hosts without a disk.
+    pub state: Option<PathBuf>,
 }
 
 /// `[[models]]`: a model version to serve.
@@ -232,9 +250,17 @@ impl Config {
             &mut self.repository,
             &mut self.audit.directory,
         ];
+        let trusted: Vec<&mut PathBuf> = match &mut self.trust {
+            Trust::Keys(keys) => keys.iter_mut().collect(),
+            Trust::Policy(policy) => [&mut policy.file]
+                .into_iter()
+                .chain(&mut policy.keys)
+                .chain(&mut policy.state)
+                .collect(),
+        };
         for path in paths
             .into_iter()
-            .chain(&mut self.trust.keys)
+            .chain(trusted)
             .chain(&mut self.onnxruntime.library)
         {
             *path = directory.join(&*path);

@@ -95,6 +95,7 @@ codes! {
     Disagreement = "DISAGREEMENT", Review, 200, "The members of the ensemble disagree more than on the patients they were calibrated on", "Judge without the model.";
     MemberFailed = "MEMBER_FAILED", Review, 200, "A network of the model gave no usable output for this input", "Judge without the model, and report it to the model's owner.";
     Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold", "Try again after the time in Retry-After.";
+    PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";
     ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
     AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";
     Internal = "INTERNAL", Refused, 500, "The server failed", "Tell the operator the request id.";

@@ -20,8 +20,10 @@ use crate::{
     trail::Trail,
 };
 
+mod expiry;
 mod health;
 mod routes;
+pub use expiry::watch_expiry;
 pub use health::serve as serve_health;
 
 /// What requests are answered with.

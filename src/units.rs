@@ -8,9 +8,12 @@
 //!
 //! UCUM alone is too generous for a patient: there a mole is a number, so `mmol/L`, `meq/L` and
 //! `10*9/L` would all convert. Here amounts of substance convert to equivalents only with a
-//! valence, to mass only with a molar mass, and to counts never.
+//! valence, to mass only with a molar mass, and to counts never. Nor does what cancels vanish:
+//! `ug/kg/min` is no frequency. A number in a submitted unit is read only where it has one
+//! meaning: `103/uL` may be a thousand per microlitre that lost its raised digit.
 
 mod measure;
+mod parts;
 mod rounding;
 mod spelling;
 #[cfg(test)]
@@ -94,7 +97,9 @@ impl DeclaredUnit {
                     .filter(|text| !text.is_empty() || conversion.is_identity())
                     .map(|text| (text, conversion)),
             );
-            if known.code != unit && examples.len() < EXAMPLES {
+            // A score is an example of no other number.
+            let names = known.code != unit && !known.code.starts_with('{');
+            if names && examples.len() < EXAMPLES {
                 examples.push(known.code.clone());
             }
         }
@@ -144,7 +149,7 @@ impl DeclaredUnit {
         if spelling::is_known(&joined) {
             return Err(UnitError::NotCommensurable);
         }
-        match Measure::parse(&spelling::as_ucum(&plain)) {
+        match Measure::parse_submitted(&spelling::as_ucum(&plain)) {
             Ok(measure) => measure
                 .convert_to(&self.measure, &self.chemistry)
                 .ok_or(UnitError::NotCommensurable),

@@ -11,15 +11,16 @@
 //! hashed and knows no path, so nothing swapped on disk afterwards can reach a loader.
 //!
 //! Limits: a certificate's `KeyUsage` bits are not looked at (the extended key usage is), a
-//! pinned root's own expiry is not either, and there is no revocation list: a release policy
-//! that names signers is the place to revoke one.
+//! pinned root's own expiry is not either, and there is no revocation list: the release policy
+//! ([`super::policy`]) names signers and revokes them.
 
 mod chain;
+pub(super) mod dsse;
 mod envelope;
 mod error;
 mod keys;
 mod statement;
-mod strict_json;
+pub(super) mod strict_json;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -27,6 +28,8 @@ mod tree;
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 pub use error::SigningError;
+pub(super) use error::excerpt;
+pub(super) use keys::PublicKey;
 pub use keys::{Signer, SigningKey, key_id};
 use rustls_pki_types::UnixTime;
 pub use tree::{Contents, Limits, MAX_DEPTH, MAX_FILES, read_signature};

@@ -99,8 +99,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+pub(crate) use sign::private_key;
+
 /// Prints a result. A reader that has left is no failure of ours.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out
         .write_all(text.as_bytes())

@@ -5,7 +5,7 @@ use std::{error::Error, fs, io, path::Path};
 use anyhow::anyhow;
 use serde_json::json;
 use vitalgate::{
-    bundle::TrustedKeys,
+    bundle::check_trust,
     config::{Config, Problem},
     error_chain::one_line,
     tls,
@@ -23,7 +23,7 @@ fn unusable(config: &Config) -> Vec<Problem> {
     if let Err(error) = tls::server_config(&config.data) {
         problem(&error);
     }
-    if let Err(error) = TrustedKeys::read(&config.trust.keys) {
+    if let Err(error) = check_trust(&config.trust) {
         problem(&error);
     }
     for model in &config.models {

@@ -1,10 +1,11 @@
 //! `vitalgate dev`: a whole server from nothing, for trying out. Not for patients.
 //!
-//! Makes throw-away keys, certificates and signed demo bundles in a state directory, writes the
-//! configuration it runs there too, and serves it on loopback only. A second start uses what is
-//! there, and renews certificates that are about to expire.
+//! Makes throw-away keys, certificates, a release policy and signed demo bundles in a state
+//! directory, writes the configuration it runs there too, and serves it on loopback only. A
+//! second start uses what is there, adds what is missing, and renews what is about to expire.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     net::SocketAddr,
@@ -18,7 +19,7 @@ use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use vitalgate::{
     bundle::{
         BUNDLE_DIRECTORY, SIGNATURES_DIRECTORY,
-        signing::{Contents, Limits, SigningKey, sign},
+        signing::{Contents, Limits, SigningKey, Trust, sign, verify_contents},
     },
     config::Config,
 };
@@ -27,6 +28,7 @@ use super::{Failure, serve};
 
 mod certificates;
 mod demo;
+mod release;
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
@@ -91,24 +93,29 @@ fn log_for_people() {
 /// Takes the state directory for this process: two servers would overwrite each other's files.
 fn lock(state: &Path) -> io::Result<fs::File> {
     make_directory(state)?;
-    let directory = fs::File::open(state)?;
-    directory.try_lock().map_err(|error| match error {
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(state.join("lock"))?;
+    file.try_lock().map_err(|error| match error {
         fs::TryLockError::WouldBlock => io::Error::other("another dev server runs in it"),
         fs::TryLockError::Error(error) => error,
     })?;
-    Ok(directory)
+    Ok(file)
 }
 
 fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
     let state = &arguments.state;
-    for directory in ["clients", "keys", "repository", "audit"] {
+    for directory in ["clients", "keys", "policy", "repository", "audit"] {
         make_directory(&state.join(directory))?;
     }
     certificates::ensure(state, &CLIENTS.map(|(name, _)| name))?;
-    let key = signing_key(&state.join("keys"))?;
+    let signers = release::ensure(state)?;
     for (name, version, files) in demo::BUNDLES {
         let directory = state.join("repository").join(name).join(version);
-        deploy(&directory, name, files, &key)
+        deploy(&directory, name, files, &signers)
             .with_context(|| format!("demo bundle {name} version {version}"))?;
     }
     let config = configuration(arguments);
@@ -116,39 +123,35 @@ fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The key that signs demo bundles, made once.
-fn signing_key(keys: &Path) -> anyhow::Result<SigningKey> {
-    let path = keys.join("builder.key");
-    if !path.exists() {
-        let (private, public) = SigningKey::generate_p256()?;
-        write_private(&keys.join("builder.pub"), public.as_bytes())?;
-        write_private(&path, private.as_bytes())?;
-    }
-    Ok(SigningKey::from_pkcs8_pem(&fs::read(&path)?)?)
-}
-
-/// Writes and signs a bundle, unless it is there already, byte for byte.
+/// Writes a bundle and has every role sign it, as far as it is not there already.
 fn deploy(
     directory: &Path,
     name: &str,
     files: &[(&str, &[u8])],
-    key: &SigningKey,
+    signers: &BTreeMap<&'static str, SigningKey>,
 ) -> anyhow::Result<()> {
     let bundle = directory.join(BUNDLE_DIRECTORY);
-    let signature = directory.join(SIGNATURES_DIRECTORY).join("builder.sig");
-    let same =
-        |(file, bytes): &(&str, &[u8])| fs::read(bundle.join(file)).is_ok_and(|b| b == *bytes);
-    if signature.exists() && files.iter().all(same) {
-        return Ok(());
-    }
-    make_directory(&directory.join(SIGNATURES_DIRECTORY))?;
+    let signatures = directory.join(SIGNATURES_DIRECTORY);
+    make_directory(&signatures)?;
     for (file, bytes) in files {
         let path = bundle.join(file);
+        if fs::read(&path).is_ok_and(|present| present == *bytes) {
+            continue;
+        }
         make_directory(path.parent().unwrap_or(&bundle))?;
         write_private(&path, bytes)?;
     }
     let contents = Contents::read(&bundle, &Limits::default())?;
-    write_private(&signature, sign(&contents, name, key)?.as_bytes())?;
+    for (role, key) in signers {
+        let path = signatures.join(format!("{role}.sig"));
+        let trust = Trust::Key {
+            spki_pem: key.public_key_pem().as_bytes(),
+        };
+        let holds = |text: Vec<u8>| verify_contents(&contents, &text, &trust).is_ok();
+        if !fs::read(&path).is_ok_and(holds) {
+            write_private(&path, sign(&contents, name, key)?.as_bytes())?;
+        }
+    }
     Ok(())
 }
 
@@ -187,7 +190,9 @@ fn configuration(arguments: &DevArguments) -> String {
          [limits]\nbody_bytes = 65536\nconcurrent_requests = 1024\nconnections = 4096\n\
          head_seconds = 10\nbody_seconds = 10\nidle_seconds = 75\ndrain_seconds = 20\n\n\
          [onnxruntime]\nexecution = \"cpu\"\n\n\
-         [trust]\nkeys = [\"keys/builder.pub\"]\n\n\
+         [trust]\npolicy = \"policy/release.dsse.json\"\n\
+         policy_keys = [\"keys/policy-root.pub\"]\npolicy_threshold = 1\nmin_serial = 1\n\
+         state = \"trust-state.json\"\n\n\
          [audit]\ndirectory = \"audit\"\nmode = \"written\"\n"
     );
     let models = demo::BUNDLES.map(|(name, version, _)| {
@@ -214,6 +219,7 @@ fn announce(config: &Config, state: &Path) {
          \n  data plane  https://{listen}   (mutual TLS; client certificates in {state}/clients)\
          \n  health      http://{health}/readyz\
          \n  audit log   {state}/audit/audit.jsonl\
+         \n  policy      {state}/policy/release.dsse.json\
          \n  config      {state}/vitalgate.toml\n\
          \nScore a patient:\n\n\
          curl --cacert {state}/ca.pem --cert {state}/clients/clinician.pem \\\n  \

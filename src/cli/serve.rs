@@ -18,8 +18,8 @@ use vitalgate::{
     admission::Admitter,
     audit::AuditLog,
     authn::Authenticator,
-    bundle::{LoadError, Models, TrustedKeys},
-    config::Config,
+    bundle::{Authority, LoadError, Models},
+    config::{Config, ReleasePolicy, Trust},
     connection::Serving,
     inference::{PINNED_SHA256, Runtime, find_library},
     pipeline::Pipeline,
@@ -75,7 +75,8 @@ pub(crate) fn silence_panics() {
 
 /// Serves until SIGTERM or SIGINT, then drains. `ready` is called when all listeners are up.
 pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), Failure> {
-    let models = load_models(&config)?;
+    let (models, authority) = load_models(&config)?;
+    log_authority(&authority, &config.trust);
     let tls = tls::server_config(&config.data).map_err(Failure::environment)?;
     let (audit, audit_writer) = AuditLog::open(&config.audit.directory)
         .with_context(|| format!("audit log in {}", config.audit.directory.display()))
@@ -84,7 +85,20 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
         .enable_all()
         .build()
         .map_err(Failure::environment)?;
-    let served = runtime.block_on(listen(config, models, tls, audit, ready));
+    let served = runtime.block_on(async {
+        let listening = listen(config, models, tls, audit, ready);
+        let Authority::Policy(policy) = &authority else {
+            return listening.await;
+        };
+        let watching = async {
+            server::watch_expiry(policy.terms()).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            served = listening => served,
+            never = watching => never,
+        }
+    });
     // Ends what outlived the drain, and with it the last handles of the audit log.
     drop(runtime);
     if audit_writer.join().is_err() {
@@ -93,20 +107,47 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
     served
 }
 
-fn load_models(config: &Config) -> Result<Models, Failure> {
+/// What vouches for the models, and what is weaker than it could be.
+fn log_authority(authority: &Authority, trust: &Trust) {
+    match authority {
+        Authority::Policy(policy) => {
+            let terms = policy.terms();
+            let (serial, expires) = (terms.serial(), terms.expires_text());
+            tracing::info!(serial, expires, "release policy in force");
+        }
+        Authority::Keys(_) => tracing::warn!(
+            "NO RELEASE POLICY IS ENFORCED: trust.keys lets any one key approve a model, and \
+             nothing can be revoked; set trust.policy"
+        ),
+    }
+    if let Trust::Policy(ReleasePolicy {
+        state: None,
+        min_serial,
+        ..
+    }) = trust
+    {
+        tracing::warn!(
+            min_serial,
+            "trust.state is not set: only min_serial keeps older release policies out"
+        );
+    }
+}
+
+fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
     let onnxruntime = &config.onnxruntime;
     let library = find_library(onnxruntime.library.as_deref()).map_err(Failure::environment)?;
     let sha256 = onnxruntime.sha256.as_deref().unwrap_or(PINNED_SHA256);
     let runtime = Runtime::load(&library, sha256).map_err(Failure::environment)?;
     let load = || {
-        let keys = TrustedKeys::read(&config.trust.keys)?;
-        Models::load(
+        let authority = Authority::establish(&config.trust)?;
+        let models = Models::load(
             &config.repository,
             &config.models,
-            &keys,
+            &authority,
             &runtime,
             onnxruntime.execution,
-        )
+        )?;
+        Ok((models, authority))
     };
     load().map_err(|error: LoadError| {
         if error.is_environment() {

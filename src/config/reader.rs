@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, Limits, PrincipalConfig, Problem, ServedModel, Trust};
+use super::{Config, Limits, PrincipalConfig, Problem, ServedModel};
 
 /// The sections of the file, in the order they are documented.
 const SECTIONS: [&str; 9] = [
@@ -38,7 +38,7 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
     }
 }
 
-struct Reader<'t> {
+pub(super) struct Reader<'t> {
     text: &'t str,
     problems: Vec<Problem>,
 }
@@ -80,15 +80,12 @@ impl Reader<'_> {
             Some(Limits::default())
         };
         let onnxruntime = self.section(table, "onnxruntime", &["execution"]);
-        let trust = self.section::<Trust>(table, "trust", &["keys"]);
+        let trust = self.section(table, "trust", &[]);
         let models = self.list::<ServedModel>(table, "models", &["name", "version"]);
         let audit = self.section(table, "audit", &["directory", "mode"]);
         let principal = ["name", "san", "roles", "models"];
         let principals = self.list::<PrincipalConfig>(table, "principals", &principal);
-        if trust.as_ref().is_some_and(|t| t.keys.is_empty()) {
-            let at = field(table, "trust", "keys");
-            self.problem(at, "trust: keys: name at least one public key");
-        }
+        let trust = trust.and_then(|raw| self.trust(table, raw));
         self.check_limits(table, limits.as_ref());
         self.check_models(table, &models);
         let principals = self.by_san(principals);
@@ -258,7 +255,7 @@ impl Reader<'_> {
         }
     }
 
-    fn problem(&mut self, offset: Option<usize>, message: &str) {
+    pub(super) fn problem(&mut self, offset: Option<usize>, message: &str) {
         let line = offset.map_or(0, |o| {
             1 + self.text.bytes().take(o).filter(|&b| b == b'\n').count()
         });
@@ -270,7 +267,7 @@ impl Reader<'_> {
 }
 
 /// Where the value of a section's field starts.
-fn field(table: &DeTable<'_>, section: &str, name: &str) -> Option<usize> {
+pub(super) fn field(table: &DeTable<'_>, section: &str, name: &str) -> Option<usize> {
     let fields = table.get(section)?.get_ref().as_table()?;
     fields.get(name).map(|v| v.span().start)
 }

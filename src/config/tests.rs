@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod trust;
+
 const SAMPLE: &str = include_str!("../../docs/samples/vitalgate.toml");
 
 fn parse(text: &str) -> Result<Config, Vec<Problem>> {
@@ -44,9 +46,16 @@ fn the_sample_is_valid_and_complete() {
     assert_eq!(config.repository, Path::new("/etc/vitalgate/repository"));
     assert_eq!(config.audit.directory, Path::new("/etc/vitalgate/audit"));
     assert_eq!(config.audit.mode, AuditMode::Written);
+    let anchored = |name: &str| Path::new("/etc/vitalgate").join(name);
     assert_eq!(
-        config.trust.keys,
-        [Path::new("/etc/vitalgate/keys/model-signer.pub")]
+        config.trust,
+        Trust::Policy(ReleasePolicy {
+            file: anchored("policy/release.dsse.json"),
+            keys: vec![anchored("policy/root.pub")],
+            threshold: 1,
+            min_serial: 1,
+            state: Some(anchored("trust-state.json")),
+        })
     );
     // An absolute path stays where it is.
     let library = config.onnxruntime.library.unwrap();
@@ -90,7 +99,7 @@ fn the_sample_explains_every_field() {
         }
         above = line;
     }
-    assert_eq!(explained.len(), 22);
+    assert_eq!(explained.len(), 26);
 }
 
 #[test]
@@ -146,10 +155,11 @@ fn wrong_types_are_refused() {
         ("execution = \"cpu\"", "execution = \"gpu\"", "onnxruntime"),
         ("execution = \"cpu\"", "execution = \"auto\"", "onnxruntime"),
         (
-            "keys = [\"keys/model-signer.pub\"]",
-            "keys = \"keys/model-signer.pub\"",
+            "policy_keys = [\"policy/root.pub\"]",
+            "policy_keys = \"policy/root.pub\"",
             "trust",
         ),
+        ("policy_threshold = 1", "policy_threshold = -1", "trust"),
         ("mode = \"written\"", "mode = \"off\"", "audit"),
         (
             "roles = [\"ehr-system\"]",
@@ -190,7 +200,10 @@ fn every_required_field_is_missed_once() {
         let field = line.split(' ').next().unwrap();
         let text = SAMPLE.replacen(&format!("\n{line}\n"), "\n", 1);
         let Err(problems) = parse(&text) else {
-            assert!(limits.contains(&start) || field == "library", "{line}");
+            assert!(
+                limits.contains(&start) || ["library", "state"].contains(&field),
+                "{line}"
+            );
             continue;
         };
         assert_eq!(problems.len(), 1, "{line}: {problems:?}");
@@ -234,7 +247,7 @@ fn all_problems_are_reported_at_once_in_order() {
         ("body_bytes = 65536", "body_bytes = 0"),
         ("connections = 4096", "connections = 0"),
         ("[onnxruntime]", "[onnx]\nx = 1\n[onnxruntime]"),
-        ("keys = [\"keys/model-signer.pub\"]", "keys = []"),
+        ("policy_threshold = 1", "policy_threshold = 2"),
         ("name = \"breast-cancer\"", "name = \"icu-mortality\""),
         ("mode = \"written\"", "mode = \"sometimes\""),
         ("roles = [\"ehr-system\"]", "roles = [\"root\"]\nrole = 1"),
@@ -257,7 +270,7 @@ fn all_problems_are_reported_at_once_in_order() {
         ("body_bytes = 0", "limits: body_bytes must be 1 to"),
         ("connections = 0", "limits: connections must be 1 to"),
         ("[onnx]", "unknown section onnx"),
-        ("keys = []", "trust: keys: name at least one public key"),
+        ("policy_threshold = 2", "trust: policy_threshold is 2, of 1"),
         ("mode = \"sometimes\"", "audit: unknown variant"),
         ("roles = [\"root\"]", "principals: unknown variant `root`"),
         ("role = 1", "principals: unknown field `role`"),
@@ -348,15 +361,6 @@ fn limits_are_above_nothing_and_below_the_absurd() {
         let message = problem(from, &format!("{name} = {}", i64::MAX));
         assert!(message.contains(" to "), "{message}");
     }
-}
-
-#[test]
-fn trust_needs_a_key() {
-    let keys = "keys = [\"keys/model-signer.pub\"]";
-    assert_eq!(
-        problem(keys, "keys = []"),
-        "trust: keys: name at least one public key"
-    );
 }
 
 #[test]

@@ -51,6 +51,24 @@
 //! let admission = vitalgate::admission::Admission { model: todo!(), _place: todo!() };
 //! ```
 //!
+//! Nor is there a model that serves without an approval, an approval without a policy in force, or
+//! a policy in force that was not held against the serials seen before.
+//! ```compile_fail,E0451
+//! fn another(approved: vitalgate::bundle::Approved) -> vitalgate::bundle::Approved {
+//!     vitalgate::bundle::Approved { digest: todo!(), ..approved }
+//! }
+//! ```
+//! ```compile_fail,E0603
+//! fn at_once(policy: vitalgate::bundle::policy::Policy) -> vitalgate::bundle::Authority {
+//!     vitalgate::bundle::Authority::Policy(Box::new(vitalgate::bundle::policy::InForce(policy)))
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! fn without(policy: vitalgate::bundle::policy::Policy) -> vitalgate::bundle::Authority {
+//!     vitalgate::bundle::Authority::Policy(Box::new(policy))
+//! }
+//! ```
+//!
 //! A stage takes what the one before it made and nothing else, and takes it once.
 //! ```compile_fail,E0308
 //! # use vitalgate::{clinical, schema::Observed};

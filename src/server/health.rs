@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::Application;
+use crate::bundle::LoadedModel;
 
 /// Serves until it is aborted: while the server drains, `/readyz` has to say so.
 pub async fn serve(listener: TcpListener, application: Arc<Application>) -> io::Result<()> {
@@ -17,8 +18,8 @@ pub async fn serve(listener: TcpListener, application: Arc<Application>) -> io::
     axum::serve(listener, router).await
 }
 
-/// Ready means: not draining, every model's threads run on the declared provider, and the audit
-/// log took its last record.
+/// Ready means: not draining, every model's threads run on the declared provider and its approval
+/// has not run out, and the audit log took its last record.
 async fn ready(State(application): State<Arc<Application>>) -> impl IntoResponse {
     let models: Vec<_> = application
         .pipeline
@@ -27,18 +28,12 @@ async fn ready(State(application): State<Arc<Application>>) -> impl IntoResponse
         .map(|m| {
             let (spec, engine) = (m.spec(), m.engine());
             let provider = engine.provider().name();
-            json!({"name": spec.name, "version": spec.version, "provider": provider, "ready": engine.is_alive()})
+            json!({"name": spec.name, "version": spec.version, "provider": provider, "ready": is_ready(m)})
         })
         .collect();
     let audit = application.audit.is_healthy();
     let draining = application.drain.is_cancelled();
-    let ready = audit
-        && !draining
-        && application
-            .pipeline
-            .models
-            .iter()
-            .all(|m| m.engine().is_alive());
+    let ready = audit && !draining && application.pipeline.models.iter().all(|m| is_ready(m));
     let status = if ready {
         StatusCode::OK
     } else {
@@ -46,4 +41,8 @@ async fn ready(State(application): State<Arc<Application>>) -> impl IntoResponse
     };
     let body = json!({"ready": ready, "draining": draining, "audit_log": audit, "models": models});
     (status, Json(body))
+}
+
+fn is_ready(model: &LoadedModel) -> bool {
+    model.engine().is_alive() && model.is_approved_now()
 }

@@ -317,10 +317,14 @@ fn card(model: &LoadedModel) -> Value {
     let mut card = summary(model);
     if let Some(object) = card.as_object_mut() {
         object.insert("intended_use".to_owned(), spec.intended_use.clone().into());
-        object.insert(
-            "signer".to_owned(),
-            format!("sha256:{}", model.signer()).into(),
-        );
+        let approvers = model.approvers().iter().map(|approver| {
+            let key = format!("sha256:{}", approver.key);
+            match &approver.role {
+                Some(role) => json!({"role": role, "key": key}),
+                None => json!({"key": key}),
+            }
+        });
+        object.insert("approvals".to_owned(), approvers.collect());
         object.insert("outcome".to_owned(), json!(spec.outcome));
         object.insert("output".to_owned(), json!(spec.output));
         object.insert("review".to_owned(), json!(spec.review));

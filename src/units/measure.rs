@@ -1,12 +1,10 @@
 //! What a UCUM unit measures, and the conversion between two of them.
 
-use super::UnitError;
-use octofhir_ucum::{
-    Case, EvalResult, Number, SpecialKind, UnitExpr, evaluate, lookup_unit, parse_expression,
+use super::{
+    UnitError,
+    parts::{GRAM, Parts, Written, plain_factors},
 };
-
-/// Position of the gram in a UCUM dimension.
-const GRAM: usize = 2;
+use octofhir_ucum::{EvalResult, Number, SpecialKind, UnitExpr, evaluate, parse_expression};
 
 /// Powers of ten that a measurement step can have.
 const STEPS: [f64; 25] = [
@@ -123,76 +121,15 @@ impl Chemistry {
     }
 }
 
-/// Exponents of one kind of amount above and below the solidus. Both are kept, because mmol/mol
-/// is not a percentage of anything a laboratory calls percent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Exponents {
-    above: i32,
-    below: i32,
-}
-
-impl Exponents {
-    fn add(&mut self, exponent: i32) {
-        let side = if exponent > 0 {
-            &mut self.above
-        } else {
-            &mut self.below
-        };
-        *side = side.saturating_add(exponent.saturating_abs());
-    }
-
-    fn net(self) -> i32 {
-        self.above.saturating_sub(self.below)
-    }
-
-    fn cancelled(self) -> i32 {
-        self.above.min(self.below)
-    }
-}
-
-/// Which numbers hide in a unit: UCUM counts all of these as 6.02e23 of nothing in particular.
-#[derive(Clone, Copy, Debug, Default)]
-struct Amounts {
-    moles: Exponents,
-    equivalents: Exponents,
-    osmoles: Exponents,
-    /// Whether the unit has any symbol at all; one without (`1`, `{score}`) is a bare number.
-    symbols: bool,
-}
-
-impl Amounts {
-    /// Recursion is bounded by the length of the text, checked before parsing.
-    fn collect(&mut self, expr: &UnitExpr, exponent: i32) {
-        match expr {
-            UnitExpr::Symbol(code) => {
-                self.symbols = true;
-                match lookup_unit(code, Case::Sensitive).map(|(_, atom)| atom.code) {
-                    Some("mol" | "kat" | "U") => self.moles.add(exponent),
-                    Some("eq") => self.equivalents.add(exponent),
-                    Some("osm") => self.osmoles.add(exponent),
-                    _ => {}
-                }
-            }
-            UnitExpr::Numeric(_) | UnitExpr::Annotation(_) => {}
-            UnitExpr::Annotated(inner, _) => self.collect(inner, exponent),
-            UnitExpr::Power(inner, power) => self.collect(inner, exponent.saturating_mul(*power)),
-            UnitExpr::Product(terms) => terms.iter().for_each(|term| self.collect(term, exponent)),
-            UnitExpr::Quotient(above, below) => {
-                self.collect(above, exponent);
-                self.collect(below, exponent.saturating_neg());
-            }
-            UnitExpr::Reciprocal(inner) => self.collect(inner, exponent.saturating_neg()),
-        }
-    }
-}
-
 /// What a unit measures, and its size.
 #[derive(Clone, Debug)]
 pub(super) struct Measure {
     value: EvalResult,
-    amounts: Amounts,
+    parts: Parts,
     /// A score or a grade (`{score}`): no part of it is a quantity that could be converted.
     score: bool,
+    /// Whether every number in it is one that cannot be read otherwise.
+    plain_factors: bool,
 }
 
 impl Measure {
@@ -200,29 +137,42 @@ impl Measure {
     pub(super) fn parse(unit: &str) -> Result<Self, UnitError> {
         let expr = parse_expression(unit).map_err(|_| UnitError::Unknown)?;
         let value = evaluate(&expr).map_err(|_| UnitError::Unknown)?;
-        let mut amounts = Amounts::default();
-        amounts.collect(&expr, 1);
         let score = matches!(expr, UnitExpr::Annotation(_));
         Ok(Self {
             value,
-            amounts,
+            parts: Parts::of(&expr),
             score,
+            plain_factors: plain_factors(&expr),
         })
+    }
+
+    /// Reads a unit that a client wrote, who may have lost a raised digit on the way: `103/uL`
+    /// is ten to the third far more often than 103, so nobody can say which it is.
+    pub(super) fn parse_submitted(unit: &str) -> Result<Self, UnitError> {
+        let measure = Self::parse(unit)?;
+        if measure.plain_factors {
+            Ok(measure)
+        } else {
+            Err(UnitError::Unknown)
+        }
     }
 
     /// The conversion to `declared`, if there is one that means something for a patient.
     pub(super) fn convert_to(&self, declared: &Self, chemistry: &Chemistry) -> Option<Conversion> {
         let (from, to) = (&self.value, &declared.value);
-        if declared.score && self.amounts.symbols || from.arbitrary != to.arbitrary {
+        if declared.score && self.parts.symbols || from.arbitrary != to.arbitrary {
             return None;
         }
-        if self.unconvertible() != declared.unconvertible() {
+        let proportions = declared.is_fraction() && (self.is_fraction() || self.is_bare());
+        if !proportions && self.parts.written() != declared.parts.written() {
             return None;
         }
         if from == to && self.content() == declared.content() {
             return Some(Conversion::IDENTITY);
         }
-        if declared.score {
+        // A score is no part of anything. What is declared as 1 may be a boolean or a count, of
+        // which there is no hundredth.
+        if self.score || declared.score || declared.is_bare() && to.factor == Number::ONE {
             return None;
         }
         let same_length_and_time = (0..7)
@@ -241,35 +191,22 @@ impl Measure {
         Conversion::new(slope, offset.checked_div(to_scale)?)
     }
 
-    /// Exponents of gram, mole and equivalent, which a substance relates to each other.
-    fn content(&self) -> [i32; 3] {
-        let grams = self
-            .value
-            .dim
-            .0
-            .get(GRAM)
-            .map_or(0, |&exponent| i32::from(exponent));
-        [
-            grams,
-            self.amounts.moles.net(),
-            self.amounts.equivalents.net(),
-        ]
+    /// A number with no more to it: `1`, `{score}`, `10*-2`.
+    fn is_bare(&self) -> bool {
+        self.value.is_scalar() && self.parts.written() == Written::default()
     }
 
-    /// What must be the same on both sides, whatever the substance.
-    fn unconvertible(&self) -> [i32; 4] {
-        let Amounts {
-            moles,
-            equivalents,
-            osmoles,
-            ..
-        } = self.amounts;
-        [
-            moles.cancelled(),
-            equivalents.cancelled(),
-            osmoles.above,
-            osmoles.below,
-        ]
+    /// A number that is a part of a whole as laboratories write it: `%`, `L/L`.
+    fn is_fraction(&self) -> bool {
+        let written = self.parts.written();
+        self.value.is_scalar()
+            && (written == Written::PARTS
+                || written == Written::VOLUMES && self.value.factor == Number::ONE)
+    }
+
+    /// Exponents of gram, mole and equivalent, which a substance relates to each other.
+    fn content(&self) -> [i32; 3] {
+        self.parts.content()
     }
 
     /// The factor that exchanges one gram, mole or equivalent for another of the three.

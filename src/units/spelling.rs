@@ -7,12 +7,8 @@ use std::sync::LazyLock;
 /// it. Case need not be varied here, nor white space. A spelling may stand twice where the
 /// declared unit decides (`IU/L` of an enzyme and of a hormone).
 pub(super) const CLINICAL: &[(&str, &[&str])] = &[
-    (
-        "1",
-        &[
-            "", "{score}", "score", "points", "pts", "fraction", "ratio", "unitless",
-        ],
-    ),
+    ("1", &["", "fraction", "ratio", "unitless"]),
+    ("{score}", &["score", "points", "pts"]),
     ("%", &["percent", "pct", "vol%"]),
     ("L/L", &[]),
     ("[pH]", &["pH", "1", "", "PH", "pHunits", "pHunit"]),

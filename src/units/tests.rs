@@ -61,7 +61,9 @@ fn clinical_conversions() {
         ("10*12/L", "10^6/µL", 4.7, 4.7, 0.0),
         ("%", "L/L", 0.34, 34.0, 1e-14),
         ("%", "1", 0.34, 34.0, 1e-14),
-        ("1", "%", 34.0, 0.34, 0.0),
+        ("L/L", "%", 34.0, 0.34, 0.0),
+        ("L/L", "1", 0.34, 0.34, 0.0),
+        ("%", "mL/mL", 0.34, 34.0, 1e-14),
         ("g/dL", "g/L", 135.0, 13.5, 0.0),
         ("g/L", "mg%", 900.0, 9.0, 0.0),
         ("ug/L", "ng/mL", 1.5, 1.5, 0.0),
@@ -74,6 +76,16 @@ fn clinical_conversions() {
         ("/min", "Hz", 1.2, 72.0, 1e-12),
         ("U/L", "ukat/L", 1.0, 60.0, 1e-12),
         ("mL/kg/h", "mL/kg/hr", 0.5, 0.5, 0.0),
+        ("ug/kg/min", "mg/kg/h", 0.6, 10.0, 1e-12),
+        ("mm[Hg]", "N/m2", 16_000.0, 120.010_2, 1e-4),
+        ("Bq", "Ci", 1.0, 3.7e10, 0.0),
+        // Numbers with one reading.
+        ("10*9/L", "1000/uL", 143.0, 143.0, 0.0),
+        ("10*12/L", "1000000/mm3", 4.7, 4.7, 0.0),
+        ("mg/dL", "mg/100mL", 90.0, 90.0, 0.0),
+        ("mg/dL", "mg/(100.mL)", 90.0, 90.0, 0.0),
+        ("mg/dL", "mg/(1000.uL)", 0.9, 90.0, 1e-12),
+        ("g/d", "g/(24.h)", 0.3, 0.3, 0.0),
     ] {
         let actual = unit(declared).convert(submitted).unwrap().apply(value);
         assert!(
@@ -158,7 +170,6 @@ fn what_does_not_convert_is_refused() {
         ("nmol/L", "[pH]"),
         ("{score}", "%"),
         ("{score}", "[ppm]"),
-        ("{score}", "2"),
         ("%", ""),
         ("kg", "MG"), // a megagauss
     ] {
@@ -204,6 +215,96 @@ fn a_declared_unit_is_ucum_and_means_what_people_read() {
         ["mg/dL", "mmol/L"]
     );
     assert_eq!(unit("{score}").accepted_examples(), ["{score}", "1"]);
+}
+
+/// `103/uL` is `10³/uL` in plain text, or 103 per microlitre: nobody can say.
+#[test]
+fn a_number_that_may_be_a_lost_power_is_unknown() {
+    for (declared, submitted) in [
+        (
+            "10*9/L",
+            "103/uL|103/µL|x103/uL|x10 3/uL|10 3/uL|(103)/uL|103{cells}/uL|103 / uL|103/mm3|\
+             109/L|10 9/L|x109/L|X109/L|106/L|1012/L|1011/L|10/uL|100/uL|10.3/uL|10000/uL|106/mL",
+        ),
+        ("10*12/L", "106/uL|106/mm3|x106/uL|1012/L|10 12/L"),
+        ("Cel", "2.Cel|10.Cel|2.K"),
+        ("mg/dL", "2.mg/dL|mg/(10.mL)|mg/103.mL|100.mg/dL"),
+        ("mL/d", "mL/(12.h)|mL/(23.h)"),
+        ("/min", "60/h|2/min|100/min"),
+        ("%", "100|1/100|2"),
+        ("{score}", "2"),
+        ("1", "2|100"),
+    ] {
+        for submitted in submitted.split('|') {
+            let answer = unit(declared).convert(submitted);
+            assert_eq!(answer, Err(UnitError::Unknown), "{submitted} → {declared}");
+        }
+    }
+    // A declared unit is UCUM, numbers and all.
+    let declared = unit("103/uL");
+    assert_eq!(declared.convert("103/uL"), Ok(Conversion::IDENTITY));
+    assert!(near(
+        declared.convert("/uL").unwrap().apply(206.0),
+        2.0,
+        1e-12
+    ));
+}
+
+#[test]
+fn what_cancels_does_not_vanish() {
+    for (declared, submitted) in [
+        (
+            "/min",
+            "ug/kg/min mcg/kg/min mL/mL/min mg/mg/min L/L/min s/s/min bit/min bit/s Bd Bq Ci \
+             %/min [pi]/min mol/mol/min By/s 1 %",
+        ),
+        ("ug/kg/min", "/min /s mL/L/min"),
+        (
+            "%",
+            "[pi] bit By g/g g/kg mg/dg m/m cm/m s/s mmol/mol {score} score points [HPF] \
+             [car_Au] mm[Hg]/mm[Hg] {cells}",
+        ),
+        (
+            "1",
+            "% L/L [pi] bit g/g mL/mL [ppm] 10*-2 10*3 mmol/mol /min",
+        ),
+        ("{score}", "% L/L [pi] bit 10*3"),
+        ("L/L", "[pi] bit g/g m/m"),
+        ("g/kg", "% 1 L/L"),
+        ("10*9/L", "%/L [pi]/L bit/L g/kg/L"),
+        ("mL/m2", "cm m"),
+        ("mL/min", "mL/min/{1.73_m2} mL/min/1.73m2"),
+        ("mL/min/{1.73_m2}", "mL/min L/d"),
+    ] {
+        for submitted in submitted.split_ascii_whitespace() {
+            let answer = unit(declared).convert(submitted);
+            let refused = Err(UnitError::NotCommensurable);
+            assert_eq!(answer, refused, "{submitted} → {declared}");
+        }
+    }
+    for (declared, submitted) in [("1", "1||{any}|fraction"), ("bit", "bit"), ("g/kg", "mg/g")] {
+        for submitted in submitted.split('|') {
+            let answer = unit(declared).convert(submitted);
+            assert_eq!(answer, Ok(Conversion::IDENTITY), "{submitted}");
+        }
+    }
+}
+
+#[test]
+fn examples_are_of_the_declared_quantity() {
+    for (declared, examples) in [
+        ("/min", "/min /s /h"),
+        ("1", "1"),
+        ("{score}", "{score} 1"),
+        ("%", "% 1 L/L"),
+        ("L/L", "L/L 1 %"),
+        ("ug/kg/min", "ug/kg/min"),
+        ("mL/m2", "mL/m2"),
+        ("mL/min/{1.73_m2}", "mL/min/{1.73_m2}"),
+        ("10*3/uL", "10*3/uL 10*9/L 10*6/uL 10*12/L 10*6/L"),
+    ] {
+        assert_eq!(unit(declared).accepted_examples().join(" "), examples);
+    }
 }
 
 /// A spelling that two entries claim must mean the same for every declared unit.

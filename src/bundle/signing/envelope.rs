@@ -1,10 +1,10 @@
 //! The signature file: a Sigstore bundle v0.3 around a DSSE envelope.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
     Trust, chain,
+    dsse::{Envelope, Opened, Signature, WrittenEnvelope, decode},
     error::{SigningError, excerpt},
     keys::{PublicKey, Signer, key_id},
     strict_json,
@@ -68,23 +68,6 @@ struct Certificate {
     raw_bytes: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Envelope {
-    payload: String,
-    payload_type: String,
-    signatures: Vec<Signature>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Signature {
-    sig: String,
-    /// DSSE calls it a hint nobody signed: unread.
-    #[serde(rename = "keyid")]
-    _keyid: Option<IgnoredAny>,
-}
-
 /// What the signature file says who signed.
 enum Claim {
     Key { hint: String },
@@ -128,20 +111,17 @@ pub(super) fn authenticate(file: &[u8], trust: &Trust<'_>) -> Result<Authentic, 
             found: excerpt(&bundle.media_type),
         });
     }
-    let envelope = bundle.dsse_envelope;
-    if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(SigningError::PayloadType {
-            found: excerpt(&envelope.payload_type),
-        });
-    }
-    let [signature] = envelope.signatures.as_slice() else {
+    let Opened {
+        payload,
+        message,
+        signatures,
+    } = bundle.dsse_envelope.open(PAYLOAD_TYPE)?;
+    let [signature] = signatures.as_slice() else {
         return Err(SigningError::SignatureCount {
-            found: envelope.signatures.len(),
+            found: signatures.len(),
         });
     };
-    let signature = decode("signatures[0].sig", &signature.sig)?;
-    let payload = decode("payload", &envelope.payload)?;
-    let message = pre_authentication_encoding(&payload);
+    let signature = &signature.bytes;
 
     let signer = match (trust, bundle.verification_material.into_claim()?) {
         (Trust::Key { spki_pem }, Claim::Key { hint }) => {
@@ -149,11 +129,11 @@ pub(super) fn authenticate(file: &[u8], trust: &Trust<'_>) -> Result<Authentic, 
             if hint != key.id() {
                 return Err(SigningError::KeyHint);
             }
-            key.verify(&message, &signature)?;
+            key.verify(&message, signature)?;
             hint
         }
         (Trust::Roots { ca_pem, now }, Claim::Certificates(chain)) => {
-            chain::verify(&chain, ca_pem, *now, &message, &signature)?
+            chain::verify(&chain, ca_pem, *now, &message, signature)?
         }
         (Trust::Key { .. }, Claim::Certificates(_)) => {
             return Err(SigningError::MaterialKind {
@@ -178,7 +158,7 @@ pub(super) fn seal(payload: &[u8], key: &dyn Signer) -> Result<String, SigningEr
     struct Written<'a> {
         media_type: &'a str,
         verification_material: WrittenMaterial,
-        dsse_envelope: WrittenEnvelope<'a>,
+        dsse_envelope: WrittenEnvelope,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -191,20 +171,8 @@ pub(super) fn seal(payload: &[u8], key: &dyn Signer) -> Result<String, SigningEr
     struct WrittenHint {
         hint: String,
     }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct WrittenEnvelope<'a> {
-        payload: String,
-        payload_type: &'a str,
-        signatures: [WrittenSignature<'a>; 1],
-    }
-    #[derive(Serialize)]
-    struct WrittenSignature<'a> {
-        sig: String,
-        keyid: &'a str,
-    }
 
-    let signature = key.sign(&pre_authentication_encoding(payload))?;
+    let signature = Signature::make(PAYLOAD_TYPE, payload, key)?;
     serde_json::to_string(&Written {
         media_type: MEDIA_TYPE,
         verification_material: WrittenMaterial {
@@ -213,33 +181,8 @@ pub(super) fn seal(payload: &[u8], key: &dyn Signer) -> Result<String, SigningEr
             },
             tlog_entries: [],
         },
-        dsse_envelope: WrittenEnvelope {
-            payload: STANDARD.encode(payload),
-            payload_type: PAYLOAD_TYPE,
-            signatures: [WrittenSignature {
-                sig: STANDARD.encode(signature),
-                keyid: "",
-            }],
-        },
+        // The reference tool writes no key id here; the hint has it.
+        dsse_envelope: WrittenEnvelope::new(PAYLOAD_TYPE, payload, &[signature.anonymous()]),
     })
     .map_err(SigningError::Encode)
-}
-
-/// What is signed (DSSE v1, "PAE"): the payload with its type and length, so that it can be taken
-/// for nothing else.
-fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
-        PAYLOAD_TYPE.len(),
-        payload.len()
-    );
-    let mut message = head.into_bytes();
-    message.extend_from_slice(payload);
-    message
-}
-
-fn decode(field: &'static str, text: &str) -> Result<Vec<u8>, SigningError> {
-    STANDARD
-        .decode(text)
-        .map_err(|source| SigningError::Base64 { field, source })
 }

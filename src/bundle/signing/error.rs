@@ -85,6 +85,14 @@ pub enum SigningError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// A signed document of another kind is not the JSON it should be.
+    #[error("{document}: {reason}")]
+    DocumentJson {
+        /// Which.
+        document: &'static str,
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// Two readers could take different values, so neither may.
     #[error("{document}: the key {key} appears twice in one object")]
     DuplicateKey {
@@ -99,9 +107,11 @@ pub enum SigningError {
         /// What the file says.
         found: String,
     },
-    /// The envelope holds something else than an in-toto statement.
-    #[error("payloadType is {found}, not {}", super::envelope::PAYLOAD_TYPE)]
+    /// The envelope holds something else than it should.
+    #[error("payloadType is {found}, not {expected}")]
     PayloadType {
+        /// What it should say.
+        expected: &'static str,
         /// What the file says.
         found: String,
     },
@@ -270,7 +280,7 @@ pub enum SigningError {
 }
 
 /// At most 80 characters of text nobody vouches for, quoted and escaped.
-pub(super) fn excerpt(text: &str) -> String {
+pub(in crate::bundle) fn excerpt(text: &str) -> String {
     const LONGEST: usize = 80;
     let shown: String = text.chars().take(LONGEST).collect();
     let cut = if shown.len() < text.len() { "…" } else { "" };

@@ -42,13 +42,14 @@ pub fn key_id(spki_pem: &[u8]) -> Result<String, SigningError> {
 }
 
 /// A key the operator trusts.
-pub(super) struct PublicKey {
+#[derive(Debug, Clone)]
+pub(in crate::bundle) struct PublicKey {
     spki: SubjectPublicKeyInfoDer<'static>,
     id: String,
 }
 
 impl PublicKey {
-    pub(super) fn from_pem(pem_text: &[u8]) -> Result<Self, SigningError> {
+    pub(in crate::bundle) fn from_pem(pem_text: &[u8]) -> Result<Self, SigningError> {
         let refused = |reason: String| SigningError::TrustedKey { reason };
         let mut keys = SubjectPublicKeyInfoDer::pem_slice_iter(pem_text)
             .collect::<Result<Vec<_>, _>>()
@@ -61,11 +62,35 @@ impl PublicKey {
         Ok(Self { spki, id })
     }
 
-    pub(super) fn id(&self) -> &str {
+    /// Whether the key is written in the one way that counts: its point uncompressed, as
+    /// `OpenSSL` does. In another form it would be another id for the same key, and could count
+    /// twice or escape a revocation.
+    pub(in crate::bundle) fn is_canonical(&self) -> bool {
+        let der: &[u8] = &self.spki;
+        // A P-256, P-384 or P-521 key by its length, and the length of its point.
+        let point = match der.len() {
+            91 => 65,
+            120 => 97,
+            158 => 133,
+            _ => return false,
+        };
+        der.get(der.len() - point) == Some(&4)
+    }
+
+    /// PEM text as `OpenSSL` prints it.
+    pub(in crate::bundle) fn to_pem(&self) -> String {
+        pem("PUBLIC KEY", &self.spki).to_string()
+    }
+
+    pub(in crate::bundle) fn id(&self) -> &str {
         &self.id
     }
 
-    pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SigningError> {
+    pub(in crate::bundle) fn verify(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), SigningError> {
         let key =
             RawPublicKeyEntity::try_from(&self.spki).map_err(|e| SigningError::TrustedKey {
                 reason: e.to_string(),

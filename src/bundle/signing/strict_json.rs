@@ -12,10 +12,10 @@ use serde::de::{
 use super::error::{SigningError, excerpt};
 
 /// Parses `json`, refusing a repeated key at any depth.
-pub(super) fn parse<T: DeserializeOwned>(
+pub(in crate::bundle) fn parse<T: DeserializeOwned>(
     document: &'static str,
     json: &[u8],
-    wrong: fn(String) -> SigningError,
+    wrong: impl FnOnce(String) -> SigningError,
 ) -> Result<T, SigningError> {
     let mut duplicate = None;
     let mut reader = serde_json::Deserializer::from_slice(json);

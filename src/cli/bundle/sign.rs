@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
 }
 
 /// Reads the private key, unless others can too: whoever can read it can sign.
-fn private_key(path: &Path) -> Result<SigningKey, Failure> {
+pub(crate) fn private_key(path: &Path) -> Result<SigningKey, Failure> {
     let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
     let file = File::open(path).map_err(failed)?;
     // Asked of the opened file, so that it is about the bytes we read.

@@ -1,13 +1,18 @@
-//! `vitalgate bundle verify`: one signature over one directory.
+//! `vitalgate bundle verify`: one signature over one directory, or all that a release policy asks
+//! for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
 use rustls_pki_types::UnixTime;
 use serde_json::json;
 use vitalgate::{
-    bundle::signing::{Limits, Trust, verify},
+    bundle::{
+        policy::{Policy, PolicyKeys},
+        read_version,
+        signing::{Limits, Trust, verify},
+    },
     clock,
 };
 
@@ -16,13 +21,21 @@ use vitalgate::error_chain::one_line;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
-    /// The directory whose every file must be as it was signed.
+    /// The directory whose every file must be as it was signed; with --policy, a version's
+    /// directory: bundle/ and signatures/.
     directory: PathBuf,
     /// The signature: an OpenSSF Model Signing v1.0 file.
-    #[arg(long, value_name = "FILE")]
-    signature: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "policy",
+        conflicts_with = "policy"
+    )]
+    signature: Option<PathBuf>,
     #[command(flatten)]
     trusted: Trusted,
+    #[command(flatten)]
+    policy_trust: PolicyTrust,
     /// Print a JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -37,12 +50,34 @@ struct Trusted {
     /// The root certificates to one of which the signer's must chain, now.
     #[arg(long, value_name = "PEM")]
     ca: Option<PathBuf>,
+    /// The signed release policy, whose approvals the version must have now.
+    #[arg(long, value_name = "FILE", requires = "policy_key")]
+    policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct PolicyTrust {
+    /// A public key that may sign the policy.
+    #[arg(long, value_name = "PEM", num_args = 1.., requires = "policy")]
+    policy_key: Vec<PathBuf>,
+    /// How many of them must have [default: all].
+    #[arg(long, value_name = "N", requires = "policy")]
+    policy_threshold: Option<usize>,
+    /// The lowest serial the policy may have.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "policy")]
+    min_serial: u64,
 }
 
 /// Whatever is wrong with the directory or the signature means "not verified" (exit 1), a missing
 /// file included. Only a key or root that cannot be read at all leaves the question open (exit 3).
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
-    let Trusted { key, ca } = &arguments.trusted;
+    let Trusted { key, ca, policy } = &arguments.trusted;
+    if let Some(policy) = policy {
+        return by_policy(arguments, policy);
+    }
+    let Some(signature) = &arguments.signature else {
+        return Err(Failure::usage(anyhow!("--signature is needed")));
+    };
     let (pem, method) = match (key, ca) {
         (Some(key), _) => (read_file(key)?, "key"),
         (None, Some(ca)) => (read_file(ca)?, "certificate"),
@@ -57,7 +92,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
         }
     };
     let limits = Limits::default();
-    match verify(&arguments.directory, &arguments.signature, &trust, &limits) {
+    match verify(&arguments.directory, signature, &trust, &limits) {
         Ok(verified) => {
             let (digest, signer) = (verified.digest(), verified.signer());
             print(&if arguments.json {
@@ -73,16 +108,84 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
                 format!("verified: digest sha256:{digest} signer {method} {signer}")
             })
         }
-        Err(error) => {
-            let reason = one_line(&error);
-            if arguments.json {
-                print(&json!({"verified": false, "reason": reason}).to_string())?;
-            }
-            Err(Failure::DoesNotHold(anyhow!(
-                "{} with {}: not verified: {reason}",
-                arguments.directory.display(),
-                arguments.signature.display(),
-            )))
-        }
+        Err(error) => Err(not_verified(arguments, signature, &one_line(&error))?),
     }
+}
+
+/// Says why not, and gives the failure to return.
+fn not_verified(
+    arguments: &VerifyArguments,
+    with: &Path,
+    reason: &str,
+) -> Result<Failure, Failure> {
+    if arguments.json {
+        print(&json!({"verified": false, "reason": reason}).to_string())?;
+    }
+    Ok(Failure::DoesNotHold(anyhow!(
+        "{} with {}: not verified: {reason}",
+        arguments.directory.display(),
+        with.display(),
+    )))
+}
+
+/// Whether the server would load the version under this policy, but for what it remembers of
+/// earlier policies.
+fn by_policy(arguments: &VerifyArguments, file: &Path) -> Result<(), Failure> {
+    let trust = &arguments.policy_trust;
+    let keys = trust
+        .policy_key
+        .iter()
+        .map(|path| read_file(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let threshold = trust.policy_threshold.unwrap_or(keys.len());
+    let keys = PolicyKeys::new(&keys, threshold)
+        .map_err(|error| Failure::Usage(anyhow!("{}", one_line(&error))))?;
+    let policy = read_file(file).and_then(|bytes| {
+        Policy::verify(&bytes, &keys)
+            .and_then(|policy| policy.enforce(trust.min_serial, None))
+            .map_err(|error| Failure::DoesNotHold(anyhow!("{}", one_line(&error))))
+    });
+    let policy = match policy {
+        Ok(policy) => policy,
+        Err(Failure::DoesNotHold(reason)) => {
+            return Err(not_verified(arguments, file, &reason.to_string())?);
+        }
+        Err(other) => return Err(other),
+    };
+    let judged = read_version(&arguments.directory).and_then(|(path, contents, signatures)| {
+        let policy = policy.policy();
+        policy.judge(&path, &contents, &signatures, clock::utc())
+    });
+    let approval = match judged {
+        Ok(approval) => approval,
+        Err(error) => return Err(not_verified(arguments, file, &one_line(&error))?),
+    };
+    let terms = policy.terms();
+    print(&if arguments.json {
+        json!({
+            "verified": true,
+            "model": approval.model(),
+            "version": approval.version(),
+            "digest": format!("sha256:{}", approval.digest()),
+            "policy": {"serial": terms.serial(), "expires": terms.expires_text()},
+            "approvals": approval.by_role(),
+        })
+        .to_string()
+    } else {
+        let mut text = format!(
+            "approved   {} version {}\ndigest     sha256:{}\npolicy     serial {}, until {}",
+            approval.model(),
+            approval.version(),
+            approval.digest(),
+            terms.serial(),
+            terms.expires_text(),
+        );
+        for (role, keys) in approval.by_role() {
+            for key in keys {
+                text.push_str("\napproval   ");
+                text.push_str(&[role, ": key ", key].concat());
+            }
+        }
+        text
+    })
 }

@@ -84,7 +84,8 @@ fn booleans_are_true_false_one_or_zero() {
         r#"{"value": true, "unit": "%"}"#,
         r#"{"value": 50, "unit": "%"}"#,
     ] {
-        assert_eq!(faults_of("male", json), half, "{json}");
+        let unit = one("INCOMPATIBLE_UNIT", "/observations/male/unit");
+        assert_eq!(faults_of("male", json), unit, "{json}");
     }
     // Whole, so it is read; the possible range is the next stage's.
     assert_eq!(value(&icu_row(&Body::icu().with("male", "2")), "male"), 2.0);
