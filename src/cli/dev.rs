@@ -123,7 +123,9 @@ fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a bundle and has every role sign it, as far as it is not there already.
+/// Puts a demo bundle into the repository, signed by every role: when there is none, and in
+/// place of one that is sound but of another release of this program. A bundle that somebody
+/// altered is left as it is, for the server to refuse: nothing here mends or signs over it.
 fn deploy(
     directory: &Path,
     name: &str,
@@ -131,28 +133,51 @@ fn deploy(
     signers: &BTreeMap<&'static str, SigningKey>,
 ) -> anyhow::Result<()> {
     let bundle = directory.join(BUNDLE_DIRECTORY);
-    let signatures = directory.join(SIGNATURES_DIRECTORY);
-    make_directory(&signatures)?;
+    if directory.exists() {
+        let same = |(file, bytes): &(&str, &[u8])| {
+            fs::read(bundle.join(file)).is_ok_and(|present| present == *bytes)
+        };
+        if files.iter().all(same) || !is_sound(directory, signers) {
+            return Ok(());
+        }
+        fs::remove_dir_all(directory)?;
+    }
+    // Made beside its place and moved there whole, so that a start cut short leaves no half.
+    let mut staged = directory.as_os_str().to_owned();
+    staged.push(".new");
+    let staged = PathBuf::from(staged);
+    if staged.exists() {
+        fs::remove_dir_all(&staged)?;
+    }
+    let bundle = staged.join(BUNDLE_DIRECTORY);
     for (file, bytes) in files {
         let path = bundle.join(file);
-        if fs::read(&path).is_ok_and(|present| present == *bytes) {
-            continue;
-        }
         make_directory(path.parent().unwrap_or(&bundle))?;
         write_private(&path, bytes)?;
     }
     let contents = Contents::read(&bundle, &Limits::default())?;
+    let signatures = staged.join(SIGNATURES_DIRECTORY);
+    make_directory(&signatures)?;
     for (role, key) in signers {
-        let path = signatures.join(format!("{role}.sig"));
-        let trust = Trust::Key {
-            spki_pem: key.public_key_pem().as_bytes(),
-        };
-        let holds = |text: Vec<u8>| verify_contents(&contents, &text, &trust).is_ok();
-        if !fs::read(&path).is_ok_and(holds) {
-            write_private(&path, sign(&contents, name, key)?.as_bytes())?;
-        }
+        let text = sign(&contents, name, key)?;
+        write_private(&signatures.join(format!("{role}.sig")), text.as_bytes())?;
     }
-    Ok(())
+    Ok(fs::rename(&staged, directory)?)
+}
+
+/// Whether every role's signature holds over what is there.
+fn is_sound(directory: &Path, signers: &BTreeMap<&'static str, SigningKey>) -> bool {
+    let Ok(contents) = Contents::read(&directory.join(BUNDLE_DIRECTORY), &Limits::default()) else {
+        return false;
+    };
+    signers.iter().all(|(role, key)| {
+        let signature = directory
+            .join(SIGNATURES_DIRECTORY)
+            .join(format!("{role}.sig"));
+        let spki_pem = key.public_key_pem().as_bytes();
+        fs::read(signature)
+            .is_ok_and(|text| verify_contents(&contents, &text, &Trust::Key { spki_pem }).is_ok())
+    })
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! `dev` makes what a release needs, uses it again, and brings older state up to date.
+//! `dev` makes what a release needs, uses it again, and mends nothing that somebody altered.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn serial(state: &Path) -> u64 {
 }
 
 #[test]
-fn a_second_start_uses_what_is_there_and_an_older_state_is_upgraded() {
+fn a_second_start_uses_what_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     drop(start(&state));
@@ -66,20 +66,39 @@ fn a_second_start_uses_what_is_there_and_an_older_state_is_upgraded() {
     drop(start(&state));
     assert!(read() == first, "a second start uses what is there");
 
-    // As it was before there were policies: one key, one signature.
-    for file in &files[1..] {
-        if !file.ends_with("builder.sig") {
-            fs::remove_file(file).unwrap();
-        }
-    }
-    fs::remove_dir_all(state.join("policy")).unwrap();
-    drop(start(&state));
-    let upgraded = read();
-    assert!(upgraded[0] == first[0] && upgraded[5] == first[5], "kept");
-    assert_eq!(serial(&state), 1);
-
     // A policy that is lost comes back with a serial that was not seen yet.
     fs::remove_file(&files[3]).unwrap();
     drop(start(&state));
     assert_eq!(serial(&state), 2);
+}
+
+#[test]
+fn what_somebody_altered_is_refused_and_not_mended() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    drop(start(&state));
+    let version = state.join("repository/icu-mortality/1");
+    let refused = |named: &str| {
+        let any = "127.0.0.1:0";
+        let output = Command::new(env!("CARGO_BIN_EXE_vitalgate"))
+            .args(["dev", "--listen", any, "--health", any, "--state"])
+            .arg(&state)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains(named), "{errors}");
+    };
+    let network = version.join("bundle/members/gbdt.onnx");
+    let mut bytes = fs::read(&network).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&network, &bytes).unwrap();
+    refused("members/gbdt.onnx");
+    bytes[1000] ^= 1;
+    fs::write(&network, &bytes).unwrap();
+    fs::write(version.join("bundle/extra"), "").unwrap();
+    refused("extra");
+    fs::remove_file(version.join("bundle/extra")).unwrap();
+    fs::remove_file(version.join("signatures/clinical-safety.sig")).unwrap();
+    refused("clinical-safety");
 }
