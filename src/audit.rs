@@ -143,7 +143,7 @@ fn line(trail: &Trail, disposition: &Disposition, status: Option<u16>) -> Option
         time: clock::rfc3339(),
         id: &trail.id,
         principal: trail.principal.as_deref().map(Principal::name),
-        authentication: trail.principal.as_ref().map(|_| "mtls"),
+        authentication: trail.principal.as_deref().map(Principal::authentication),
         source: trail.source.to_string(),
         action: trail.action.map(Action::as_str),
         model: model.map(|m| m.spec().name.as_str()),

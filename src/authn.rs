@@ -23,6 +23,21 @@ impl Principal {
         &self.roles
     }
 
+    /// How it was authenticated, as audit records write it.
+    pub fn authentication(&self) -> &'static str {
+        "mtls"
+    }
+
+    /// Whether more than one factor was used, as its token says. A certificate says nothing of it.
+    pub fn multi_factor(&self) -> bool {
+        false
+    }
+
+    /// When the person last authenticated, Unix seconds, as its token says.
+    pub fn auth_time(&self) -> Option<i64> {
+        None
+    }
+
     /// Whether it may use models of this name.
     pub fn uses(&self, model: &str) -> bool {
         self.models.iter().any(|m| m == "*" || m == model)

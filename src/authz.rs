@@ -27,20 +27,62 @@ pub enum Role {
 }
 
 /// What a principal asks to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Score a patient.
     Predict,
+    /// Let a prediction leave for an input that a screen flagged.
+    OverrideReview,
+    /// See the screens' scores beside an answer.
+    ReadScores,
+    /// See a prediction at full precision.
+    ReadPrecise,
+    /// Submit a batch of patients.
+    Batch,
     /// Read a model's description or request schema.
     ReadModel,
+    /// Load or unload a model version.
+    Deploy,
+    /// Give a model version a larger share of the requests.
+    Promote,
+    /// Stop a model or a caller, release it again, or make the server read-only.
+    Quarantine,
+    /// Read metrics and the effective configuration.
+    ReadMetrics,
+    /// Read the audit log's head and its records.
+    ReadAudit,
 }
 
 impl Action {
-    /// As audit records write it.
+    /// Every action.
+    pub const ALL: [Self; 11] = [
+        Self::Predict,
+        Self::OverrideReview,
+        Self::ReadScores,
+        Self::ReadPrecise,
+        Self::Batch,
+        Self::ReadModel,
+        Self::Deploy,
+        Self::Promote,
+        Self::Quarantine,
+        Self::ReadMetrics,
+        Self::ReadAudit,
+    ];
+
+    /// As audit records and policies write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Predict => "predict",
+            Self::OverrideReview => "override-review",
+            Self::ReadScores => "read-scores",
+            Self::ReadPrecise => "read-precise",
+            Self::Batch => "batch",
             Self::ReadModel => "read-model",
+            Self::Deploy => "deploy",
+            Self::Promote => "promote",
+            Self::Quarantine => "quarantine",
+            Self::ReadMetrics => "read-metrics",
+            Self::ReadAudit => "read-audit",
         }
     }
 }
@@ -84,16 +126,16 @@ pub fn may(principal: &Principal, action: Action) -> bool {
 }
 
 fn permits(role: Role, action: Action) -> bool {
+    use Role as R;
     match action {
-        Action::Predict => matches!(role, Role::Clinician | Role::EhrSystem | Role::Evaluator),
-        Action::ReadModel => match role {
-            Role::Clinician
-            | Role::EhrSystem
-            | Role::Evaluator
-            | Role::MlEngineer
-            | Role::Ops
-            | Role::Compliance
-            | Role::BatchSubmitter => true,
-        },
+        Action::Predict => matches!(role, R::Clinician | R::EhrSystem | R::Evaluator),
+        Action::OverrideReview => matches!(role, R::Clinician),
+        Action::ReadScores | Action::ReadPrecise => matches!(role, R::Evaluator),
+        Action::Batch => matches!(role, R::BatchSubmitter),
+        Action::ReadModel => true,
+        Action::Deploy | Action::Promote => matches!(role, R::MlEngineer),
+        Action::Quarantine => matches!(role, R::Ops),
+        Action::ReadMetrics => matches!(role, R::Ops | R::MlEngineer),
+        Action::ReadAudit => matches!(role, R::Compliance),
     }
 }
