@@ -24,6 +24,7 @@ use crate::{
     clock,
     config::ServedModel,
     inference::{self, Engine, EngineError, EngineSpec, Execution, Runtime},
+    phi::scrub::scrub_stack,
     row::Row,
 };
 
@@ -258,7 +259,7 @@ pub fn engine_spec(
         known_answers,
         execution,
         limits: inference::Limits::default(),
-        after_run: || {},
+        after_run: scrub_stack,
     })
 }
 

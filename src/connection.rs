@@ -33,7 +33,15 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{receive::Framing, tls::PeerIdentity};
+#[cfg(feature = "phi-teeth")]
+use crate::phi::measures::{Measure, in_force};
+use crate::{phi::scrub::WipingReader, receive::Framing, tls::PeerIdentity};
+
+#[cfg(feature = "phi-teeth")]
+mod unrecycled;
+
+/// A session with a client. rustls decrypts in the buffer it reads into, so that is wiped.
+pub type Tls = TlsStream<WipingReader<TcpStream>>;
 
 /// Largest request head, bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -88,11 +96,15 @@ enum Next {
 
 /// Serves one connection to its end. `handle` answers a request; it must call
 /// [`Framing::complete`] only when it has seen the end of the body.
-pub async fn serve<H, F>(tls: TlsStream<TcpStream>, serving: &Serving, handle: H) -> Ended
+pub async fn serve<H, F>(tls: Tls, serving: &Serving, handle: H) -> Ended
 where
     H: Fn(Request<Incoming>, Framing) -> F,
     F: Future<Output = Response>,
 {
+    #[cfg(feature = "phi-teeth")]
+    if !in_force(Measure::Recycling) {
+        return unrecycled::serve(tls, serving, handle).await;
+    }
     let mut io = Plaintext {
         tls,
         first: None,
@@ -204,7 +216,7 @@ fn may_reuse(request: &Request<Incoming>) -> bool {
 }
 
 /// Says goodbye to a peer that owes us nothing.
-async fn close(mut tls: TlsStream<TcpStream>, ended: Ended) -> Ended {
+async fn close(mut tls: Tls, ended: Ended) -> Ended {
     // A peer that is gone already needs no goodbye.
     drop(tokio::time::timeout(LINGER, tls.shutdown()).await);
     ended
@@ -212,7 +224,7 @@ async fn close(mut tls: TlsStream<TcpStream>, ended: Ended) -> Ended {
 
 /// Says goodbye to a peer that may still be sending, and discards that below TLS: closing with
 /// unread bytes would reset the connection, and the reset may overtake the answer.
-async fn linger(mut tls: TlsStream<TcpStream>, ended: Ended) -> Ended {
+async fn linger(mut tls: Tls, ended: Ended) -> Ended {
     let discard = async {
         tls.shutdown().await?;
         let (mut tcp, _) = tls.into_inner();
@@ -266,7 +278,7 @@ impl AnswerState {
 
 /// The decrypted stream, as hyper sees it.
 struct Plaintext {
-    tls: TlsStream<TcpStream>,
+    tls: Tls,
     /// The first byte of a request, read while waiting for one.
     first: Option<u8>,
     answer: Arc<AnswerState>,

@@ -1,8 +1,18 @@
 //! Patient data in memory: types that cannot be printed, cloned by accident or left behind.
+//!
+//! [`Phi`] keeps a datum from being shown. What the datum leaves behind on its way through
+//! parsers, buffers and stacks is wiped by [`scrub`] (stacks, TLS read buffers) and, in the
+//! executable, by `src/phi/heap.rs` (every heap block, whoever frees it). [`process`] keeps the
+//! process's memory from being dumped or swapped out. `docs/phi.md` lists every measure, how its
+//! effect is shown, and what stays outside.
 
 use std::fmt;
 
 use zeroize::Zeroize;
+
+pub mod measures;
+pub mod process;
+pub mod scrub;
 
 /// A patient's datum (or text that may contain one): no `Display`, no `Clone`, no
 /// `Serialize`, a redacted `Debug`, wiped when dropped. Only the response writer reads it.

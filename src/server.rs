@@ -7,14 +7,18 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
 use crate::{
     audit::AuditLog,
-    connection::{self, Ended, Peer, Serving},
+    connection::{self, Ended, Peer, Serving, Tls},
     disposition::Code,
+    phi::{
+        process::Hardening,
+        scrub::{WipingReader, scrubbed_spawn},
+    },
     pipeline::Pipeline,
     tls::{self, PeerIdentity},
     trail::Trail,
@@ -33,6 +37,8 @@ pub struct Application {
     pub pipeline: Pipeline,
     /// The log.
     pub audit: AuditLog,
+    /// What keeps the process's memory from being read, dumped or swapped.
+    pub hardening: Hardening,
     /// Cancelled when the server drains.
     pub drain: CancellationToken,
 }
@@ -84,9 +90,10 @@ pub async fn serve(data: DataPlane, application: Arc<Application>) {
         };
         let (acceptor, serving) = (acceptor.clone(), serving.clone());
         let (application, router) = (Arc::clone(&application), router.clone());
-        tasks.spawn(async move {
+        scrubbed_spawn(&tasks, async move {
             let _place = place;
-            let handshake = tokio::time::timeout(serving.head, acceptor.accept(tcp)).await;
+            let handshake =
+                tokio::time::timeout(serving.head, acceptor.accept(WipingReader::new(tcp))).await;
             match handshake {
                 Ok(Ok(stream)) => converse(stream, source, &serving, &application, router).await,
                 Ok(Err(error)) => {
@@ -121,7 +128,7 @@ async fn accept(
 }
 
 async fn converse(
-    stream: TlsStream<TcpStream>,
+    stream: Tls,
     source: SocketAddr,
     serving: &Serving,
     application: &Application,

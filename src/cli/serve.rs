@@ -22,6 +22,7 @@ use vitalgate::{
     config::{Config, ReleasePolicy, Trust},
     connection::Serving,
     inference::{PINNED_SHA256, Runtime, find_library},
+    phi::process::Hardening,
     pipeline::Pipeline,
     receive::BodyLimits,
     server::{self, Application, DataPlane},
@@ -29,6 +30,7 @@ use vitalgate::{
 };
 
 use super::Failure;
+use crate::heap;
 
 /// Beyond reading a request, for deciding and for writing the answer.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -75,6 +77,7 @@ pub(crate) fn silence_panics() {
 
 /// Serves until SIGTERM or SIGINT, then drains. `ready` is called when all listeners are up.
 pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), Failure> {
+    let hardening = Hardening::apply(heap::is_wiped());
     let (models, authority) = load_models(&config)?;
     log_authority(&authority, &config.trust);
     let tls = tls::server_config(&config.data).map_err(Failure::environment)?;
@@ -86,7 +89,7 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
         .build()
         .map_err(Failure::environment)?;
     let served = runtime.block_on(async {
-        let listening = listen(config, models, tls, audit, ready);
+        let listening = listen(config, models, tls, audit, hardening, ready);
         let Authority::Policy(policy) = &authority else {
             return listening.await;
         };
@@ -163,6 +166,7 @@ async fn listen(
     models: Models,
     tls: Arc<rustls::ServerConfig>,
     audit: AuditLog,
+    mut hardening: Hardening,
     ready: impl FnOnce(&Config),
 ) -> Result<(), Failure> {
     let bind = async |address| {
@@ -178,6 +182,9 @@ async fn listen(
     config.health.listen = health.local_addr().map_err(Failure::environment)?;
     let drain = CancellationToken::new();
     drain_on_signal(&drain)?;
+    // By now the threads have their stacks and the models their memory.
+    hardening.dump_exclusion = heap::exclude_from_dumps();
+    hardening.log();
     ready(&config);
     let Config {
         limits, principals, ..
@@ -199,6 +206,7 @@ async fn listen(
             },
         },
         audit,
+        hardening,
         drain,
     });
     let health = tokio::spawn(server::serve_health(health, Arc::clone(&application)));

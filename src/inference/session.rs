@@ -10,6 +10,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use zeroize::Zeroize;
 
 use super::runtime::{Runtime, one_line};
+use crate::phi::measures::{Measure, in_force};
 
 /// Where the configuration says that networks run. There is no fallback between the two.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
@@ -197,7 +198,7 @@ fn cuda() -> Result<ExecutionProviderDispatch, SessionError> {
 /// The arena keeps freed blocks, and with them activations of earlier patients.
 fn cpu() -> ExecutionProviderDispatch {
     CPU::default()
-        .with_arena_allocator(false)
+        .with_arena_allocator(!in_force(Measure::Arena))
         .build()
         .error_on_failure()
 }
@@ -214,7 +215,7 @@ fn builder(
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         // Patterns plan one block per shape and keep it between runs.
-        .with_memory_pattern(false)?
+        .with_memory_pattern(!in_force(Measure::Arena))?
         .with_optimization_level(GraphOptimizationLevel::All)?
         // The inspected bytes are ONNX; never let their content choose another parser.
         .with_config_entry("session.load_model_format", "ONNX")?

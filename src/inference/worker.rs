@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::session::Network;
+use crate::phi::measures::{Measure, in_force};
 
 /// A row that can be scored in place. It holds a patient's values, so it travels as one box and
 /// is never moved by value.
@@ -113,7 +114,9 @@ impl Worker {
         for (member, network) in self.networks.iter_mut().enumerate() {
             score_member(network, member, &self.packed, batch);
         }
-        self.packed.as_mut_slice().zeroize();
+        if in_force(Measure::Batch) {
+            self.packed.as_mut_slice().zeroize();
+        }
         self.packed.clear();
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     bundle::LoadedModel,
     connection::Peer,
     disposition::{Code, Refusal},
+    phi::scrub::scrubbed_spawn,
     pipeline::{Call, Stop},
     receive::Framing,
     schema,
@@ -160,7 +161,7 @@ impl Context {
         } else {
             Ask::Nothing(Code::MalformedHttp.into())
         };
-        let task = self.tasks.spawn(async move {
+        let task = scrubbed_spawn(&self.tasks, async move {
             let mut trail = Trail::start(peer.source);
             let disposition = decide(&application, &mut trail, peer, request, framing, ask).await;
             application.audit.record(&trail, disposition).await
