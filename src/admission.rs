@@ -45,6 +45,10 @@ impl Admitter {
         if model.spec().name != grant.model() {
             return Err(Code::ModelNotPermitted.into());
         }
+        // A permission to read about the model is none to use it.
+        if !grant.action().takes_patients() {
+            return Err(Code::Forbidden.into());
+        }
         if !model.is_approved_now() {
             return Err(Code::PolicyExpired.into());
         }

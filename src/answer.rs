@@ -278,6 +278,21 @@ fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
         if let Some(allow) = refusal.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
+        if refusal.code == Code::StepUpRequired
+            && let Ok(challenge) = HeaderValue::from_str(&step_up(refusal.max_age))
+        {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
+}
+
+/// RFC 9470 section 3: the person's authentication, not the token, is what falls short.
+fn step_up(max_age: Option<u32>) -> String {
+    let challenge = "Bearer error=\"insufficient_user_authentication\", \
+                     error_description=\"More than one factor is required\"";
+    match max_age {
+        Some(seconds) => format!("{challenge}, max_age=\"{seconds}\""),
+        None => challenge.to_owned(),
     }
 }
 

@@ -23,6 +23,11 @@ impl Principal {
         &self.roles
     }
 
+    /// Models it may use, by name; `*` for all.
+    pub fn models(&self) -> &[String] {
+        &self.models
+    }
+
     /// How it was authenticated, as audit records write it.
     pub fn authentication(&self) -> &'static str {
         "mtls"
@@ -41,6 +46,18 @@ impl Principal {
     /// Whether it may use models of this name.
     pub fn uses(&self, model: &str) -> bool {
         self.models.iter().any(|m| m == "*" || m == model)
+    }
+}
+
+#[cfg(test)]
+impl Principal {
+    /// With these claims and a certificate.
+    pub(crate) fn example(name: &str, roles: &[Role], models: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            roles: roles.to_vec(),
+            models: models.iter().map(|&name| name.to_owned()).collect(),
+        }
     }
 }
 

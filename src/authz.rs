@@ -1,10 +1,32 @@
 //! [`Principal`] → [`Grant`]: may this principal do this, to this model? Default deny.
+//!
+//! Who may do what is a Cedar policy ([`AccessPolicy`]), not code: the shipped one or the
+//! operator's own, held against the schema in `schemas/vitalgate.cedarschema` before it is in
+//! force. A decision costs some microseconds, so it is remembered; one that depends on the time
+//! (how long ago a person showed more than one factor) never is.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::Deserialize;
 
-use crate::{authn::Principal, disposition::Code};
+use crate::{
+    authn::Principal,
+    clock,
+    disposition::{Code, Refusal},
+};
+
+mod claims;
+mod decisions;
+mod policy;
+mod question;
+mod survey;
+
+use claims::Claims;
+use decisions::{Asked, Decisions};
+pub use policy::{AccessPolicy, AccessPolicyError, PolicyProblem, SHIPPED_DEFAULT, SHIPPED_DEV};
+use question::{Factors, Question, Resource};
+pub use survey::{Cell, Row, Survey};
 
 /// What a principal is.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -24,6 +46,32 @@ pub enum Role {
     Compliance,
     /// Submits batches.
     BatchSubmitter,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 7] = [
+        Self::Clinician,
+        Self::EhrSystem,
+        Self::Evaluator,
+        Self::MlEngineer,
+        Self::Ops,
+        Self::Compliance,
+        Self::BatchSubmitter,
+    ];
+
+    /// As the configuration and policies write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clinician => "clinician",
+            Self::EhrSystem => "ehr-system",
+            Self::Evaluator => "evaluator",
+            Self::MlEngineer => "ml-engineer",
+            Self::Ops => "ops",
+            Self::Compliance => "compliance",
+            Self::BatchSubmitter => "batch-submitter",
+        }
+    }
 }
 
 /// What a principal asks to do.
@@ -85,12 +133,37 @@ impl Action {
             Self::ReadAudit => "read-audit",
         }
     }
+
+    /// Whether a grant for it lets a patient's row in.
+    pub(crate) fn takes_patients(self) -> bool {
+        matches!(self, Self::Predict | Self::OverrideReview | Self::Batch)
+    }
 }
 
-/// Permission for one action on one model name; made only by [`authorize`].
+/// The listener that was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Plane {
+    /// Predictions and descriptions.
+    Data,
+    /// What runs the server.
+    Admin,
+}
+
+impl Plane {
+    /// As policies write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Permission for one action on one model name; made only by [`Authorizer::authorize`].
 #[derive(Debug)]
 pub struct Grant {
     principal: Arc<Principal>,
+    action: Action,
     model: String,
 }
 
@@ -100,42 +173,151 @@ impl Grant {
         &self.principal
     }
 
+    /// What was granted.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
     /// The model's name.
     pub fn model(&self) -> &str {
         &self.model
     }
 }
 
-/// Decides. The model's existence plays no part, so a refusal does not reveal it.
-pub fn authorize(principal: &Arc<Principal>, action: Action, model: &str) -> Result<Grant, Code> {
-    if !may(principal, action) {
-        return Err(Code::Forbidden);
+/// A policy and what it decided so far. They are replaced together, so that no decision outlives
+/// the policy it came from.
+#[derive(Debug)]
+struct InForce {
+    policy: AccessPolicy,
+    decisions: Decisions,
+}
+
+/// Decides by the policy in force.
+#[derive(Debug)]
+pub struct Authorizer {
+    in_force: ArcSwap<InForce>,
+}
+
+impl Authorizer {
+    /// Puts a policy in force.
+    pub fn new(policy: AccessPolicy) -> Self {
+        Self {
+            in_force: ArcSwap::from_pointee(InForce::new(policy)),
+        }
     }
-    if !principal.uses(model) {
-        return Err(Code::ModelNotPermitted);
+
+    /// Puts another policy in force, from the next decision on.
+    pub fn replace(&self, policy: AccessPolicy) {
+        self.in_force.store(Arc::new(InForce::new(policy)));
     }
-    Ok(Grant {
-        principal: Arc::clone(principal),
-        model: model.to_owned(),
+
+    /// May the principal do this to models of this name? Their existence plays no part, so a
+    /// refusal does not reveal it.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`, `MODEL_NOT_PERMITTED` or `STEP_UP_REQUIRED`, whichever would have to change.
+    pub fn authorize(
+        &self,
+        plane: Plane,
+        principal: &Arc<Principal>,
+        action: Action,
+        model: &str,
+    ) -> Result<Grant, Refusal> {
+        let asked = Asked {
+            principal,
+            plane,
+            action,
+            resource: Resource::Model(model),
+        };
+        self.decide(&asked, now())?;
+        Ok(Grant {
+            principal: Arc::clone(principal),
+            action,
+            model: model.to_owned(),
+        })
+    }
+
+    /// May the principal do this, where no model is named?
+    ///
+    /// # Errors
+    /// `FORBIDDEN` or `STEP_UP_REQUIRED`.
+    pub fn authorize_server(
+        &self,
+        plane: Plane,
+        principal: &Arc<Principal>,
+        action: Action,
+    ) -> Result<(), Refusal> {
+        let asked = Asked {
+            principal,
+            plane,
+            action,
+            resource: Resource::Server,
+        };
+        self.decide(&asked, now())
+    }
+
+    fn decide(&self, asked: &Asked<'_>, now: i64) -> Result<(), Refusal> {
+        let in_force = self.in_force.load();
+        if in_force.policy.depends_on_time(asked.action) {
+            return in_force.judge(asked, now);
+        }
+        in_force.decisions.remembered(asked).unwrap_or_else(|| {
+            in_force
+                .decisions
+                .remember(asked, in_force.judge(asked, now))
+        })
+    }
+}
+
+impl InForce {
+    fn new(policy: AccessPolicy) -> Self {
+        Self {
+            policy,
+            decisions: Decisions::default(),
+        }
+    }
+
+    fn judge(&self, asked: &Asked<'_>, now: i64) -> Result<(), Refusal> {
+        judge(
+            &self.policy,
+            &Question {
+                claims: &Claims::of(asked.principal),
+                plane: asked.plane,
+                action: asked.action,
+                resource: asked.resource,
+                factors: Factors::of(asked.principal, now),
+            },
+        )
+    }
+}
+
+/// Asks the policy; when it says no, asks what would have to change.
+fn judge(policy: &AccessPolicy, question: &Question<'_>) -> Result<(), Refusal> {
+    if policy.permits(question) {
+        return Ok(());
+    }
+    let stepped_up = question.with(Factors::fresh(0));
+    if policy.permits(&stepped_up) {
+        return Err(Refusal {
+            max_age: policy.longest_age(question),
+            ..Code::StepUpRequired.into()
+        });
+    }
+    let granted = question.claims.with_any_model();
+    let with_model = Question {
+        claims: &granted,
+        ..stepped_up
+    };
+    Err(match question.resource {
+        Resource::Model(_) if policy.permits(&with_model) => Code::ModelNotPermitted.into(),
+        Resource::Model(_) | Resource::Server => Code::Forbidden.into(),
     })
 }
 
-/// Whether one of the principal's roles includes the action.
-pub fn may(principal: &Principal, action: Action) -> bool {
-    principal.roles().iter().any(|&role| permits(role, action))
+/// Unix seconds.
+fn now() -> i64 {
+    i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX)
 }
 
-fn permits(role: Role, action: Action) -> bool {
-    use Role as R;
-    match action {
-        Action::Predict => matches!(role, R::Clinician | R::EhrSystem | R::Evaluator),
-        Action::OverrideReview => matches!(role, R::Clinician),
-        Action::ReadScores | Action::ReadPrecise => matches!(role, R::Evaluator),
-        Action::Batch => matches!(role, R::BatchSubmitter),
-        Action::ReadModel => true,
-        Action::Deploy | Action::Promote => matches!(role, R::MlEngineer),
-        Action::Quarantine => matches!(role, R::Ops),
-        Action::ReadMetrics => matches!(role, R::Ops | R::MlEngineer),
-        Action::ReadAudit => matches!(role, R::Compliance),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ enum Command {
     /// Make, sign, verify and inspect model bundles.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
-    /// Write, sign and show release policies.
+    /// Write, sign and show release policies (which models); check an access policy (who may do what).
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
 }

@@ -19,8 +19,11 @@ use toml::Spanned;
 
 use crate::{authz::Role, inference::Execution};
 
+mod authorization;
 mod reader;
 mod trust;
+
+pub use authorization::Authorization;
 
 /// Largest configuration file, bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -62,6 +65,8 @@ pub struct Config {
     pub models: Vec<ServedModel>,
     /// Where the audit log is.
     pub audit: Audit,
+    /// Who may do what.
+    pub authorization: Authorization,
     /// Who may call, by subject alternative name.
     pub principals: HashMap<String, PrincipalConfig>,
 }
@@ -262,6 +267,7 @@ impl Config {
             .into_iter()
             .chain(trusted)
             .chain(&mut self.onnxruntime.library)
+            .chain(&mut self.authorization.policy)
         {
             *path = directory.join(&*path);
         }

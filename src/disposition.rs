@@ -66,6 +66,7 @@ codes! {
     MalformedHttp = "MALFORMED_HTTP", Refused, 400, "The request head is not well-formed HTTP/1.1 or HTTP/1.0, can be understood in two ways, or is too large or too slow", "Send a well-formed head of at most 16 KiB and 100 fields, with one Content-Length or exactly Transfer-Encoding: chunked, at most one Content-Type, and no Expect but 100-continue.";
     UnknownPrincipal = "UNKNOWN_PRINCIPAL", Refused, 403, "No principal is configured for this client certificate", "Ask the operator to configure a principal with this certificate's subject alternative name.";
     Forbidden = "FORBIDDEN", Refused, 403, "This principal's roles do not include this action", "Ask the operator for a role that may do this.";
+    StepUpRequired = "STEP_UP_REQUIRED", Refused, 401, "This action needs a person who showed more than one factor not long ago", "Sign in again with more than one factor, and send the new token; the WWW-Authenticate header says how long ago that may be (RFC 9470).";
     ModelNotPermitted = "MODEL_NOT_PERMITTED", Refused, 403, "This principal may not use a model of this name (whether or not there is one)", "Ask the operator to grant the model.";
     UnknownPath = "UNKNOWN_PATH", Refused, 404, "There is nothing at this path", "See docs/integrating.md, which lists the paths.";
     UnknownModel = "UNKNOWN_MODEL", Refused, 404, "No model of this name is served", "List the models with GET /v1/models.";
@@ -154,6 +155,8 @@ pub struct Refusal {
     pub retry_after: Option<u32>,
     /// For 405: the methods that are allowed.
     pub allow: Option<&'static str>,
+    /// For a step-up: seconds since the person signed in that would do.
+    pub max_age: Option<u32>,
 }
 
 impl From<Code> for Refusal {
@@ -166,6 +169,7 @@ impl From<Code> for Refusal {
             code,
             retry_after,
             allow: None,
+            max_age: None,
         }
     }
 }

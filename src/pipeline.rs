@@ -11,7 +11,7 @@ use crate::{
     admission::Admitter,
     answer::Disposition,
     authn::{Authenticator, Principal},
-    authz::{self, Action},
+    authz::{Action, Authorizer, Plane},
     bundle::{LoadedModel, Models},
     clinical, consensus,
     disposition::{Code, Refusal, Rejection},
@@ -31,6 +31,8 @@ mod proofs;
 pub struct Pipeline {
     /// Knows the principals.
     pub authenticator: Authenticator,
+    /// Knows what they may do.
+    pub authorizer: Authorizer,
     /// What is served.
     pub models: Models,
     /// Bounds on requests in flight.
@@ -124,7 +126,9 @@ impl Pipeline {
     async fn path(&self, trail: &mut Trail, call: Call) -> Result<Hardened, Stop> {
         use Stage as S;
         let principal = self.identify(trail, &call.peer)?;
-        let grant = authz::authorize(&principal, Action::Predict, &call.model);
+        let grant =
+            self.authorizer
+                .authorize(Plane::Data, &principal, Action::Predict, &call.model);
         let grant = trail.mark(S::Authorize, grant)?;
         let model = self.find(&call.model, call.version.as_deref())?;
         trail.model = Some(Arc::clone(&model));

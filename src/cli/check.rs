@@ -5,6 +5,7 @@ use std::{error::Error, fs, io, path::Path};
 use anyhow::anyhow;
 use serde_json::json;
 use vitalgate::{
+    authz::{AccessPolicy, AccessPolicyError},
     bundle::check_trust,
     config::{Config, Problem},
     error_chain::one_line,
@@ -25,6 +26,18 @@ fn unusable(config: &Config) -> Vec<Problem> {
     }
     if let Err(error) = check_trust(&config.trust) {
         problem(&error);
+    }
+    if let Some(path) = &config.authorization.policy {
+        let file = path.display();
+        match AccessPolicy::load(path) {
+            Ok(_) => {}
+            Err(error @ AccessPolicyError::Unreadable { .. }) => problem(&error),
+            Err(AccessPolicyError::Faulty(faults)) => {
+                for fault in faults {
+                    problem(&io::Error::other(format!("access policy {file}: {fault}")));
+                }
+            }
+        }
     }
     for model in &config.models {
         let directory = config

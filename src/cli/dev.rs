@@ -17,6 +17,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use vitalgate::{
+    authz::SHIPPED_DEV,
     bundle::{
         BUNDLE_DIRECTORY, SIGNATURES_DIRECTORY,
         signing::{Contents, Limits, SigningKey, Trust, sign, verify_contents},
@@ -118,6 +119,10 @@ fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
         deploy(&directory, name, files, &signers)
             .with_context(|| format!("demo bundle {name} version {version}"))?;
     }
+    let access = format!(
+        "// Written by `vitalgate dev` at each start: copy it elsewhere to change it.\n{SHIPPED_DEV}"
+    );
+    write_private(&state.join("policy/access.cedar"), access.as_bytes())?;
     let config = configuration(arguments);
     write_private(&state.join("vitalgate.toml"), config.as_bytes())?;
     Ok(())
@@ -218,7 +223,8 @@ fn configuration(arguments: &DevArguments) -> String {
          [trust]\npolicy = \"policy/release.dsse.json\"\n\
          policy_keys = [\"keys/policy-root.pub\"]\npolicy_threshold = 1\nmin_serial = 1\n\
          state = \"trust-state.json\"\n\n\
-         [audit]\ndirectory = \"audit\"\nmode = \"written\"\n"
+         [audit]\ndirectory = \"audit\"\nmode = \"written\"\n\n\
+         [authorization]\npolicy = \"policy/access.cedar\"\n"
     );
     let models = demo::BUNDLES.map(|(name, version, _)| {
         format!("\n[[models]]\nname = \"{name}\"\nversion = {version}\n")

@@ -1,4 +1,4 @@
-//! `vitalgate policy`: write, sign and show release policies.
+//! `vitalgate policy`: write, sign and show release policies; check an access policy.
 
 use std::{
     fs::{self, OpenOptions},
@@ -19,6 +19,7 @@ use super::{
     bundle::{print, private_key},
 };
 
+mod check;
 mod new;
 mod show;
 mod sign;
@@ -31,6 +32,9 @@ pub(crate) enum PolicyCommand {
     Sign(sign::SignArguments),
     /// Show what a release policy says and who signed it: exit 1 when the keys given did not.
     Show(show::ShowArguments),
+    /// Check an access policy (Cedar, not a release policy) and show who may do what: exit 1 when
+    /// it would be refused.
+    Check(check::CheckArguments),
 }
 
 pub(crate) fn run(command: PolicyCommand) -> Result<(), Failure> {
@@ -38,6 +42,7 @@ pub(crate) fn run(command: PolicyCommand) -> Result<(), Failure> {
         PolicyCommand::New(arguments) => new::run(&arguments),
         PolicyCommand::Sign(arguments) => sign::run(&arguments),
         PolicyCommand::Show(arguments) => show::run(&arguments),
+        PolicyCommand::Check(arguments) => check::run(&arguments),
     }
 }
 

@@ -18,6 +18,7 @@ use vitalgate::{
     admission::Admitter,
     audit::AuditLog,
     authn::Authenticator,
+    authz::{AccessPolicy, Authorizer},
     bundle::{Authority, LoadError, Models},
     config::{Config, ReleasePolicy, Trust},
     connection::Serving,
@@ -80,6 +81,7 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
     let hardening = Hardening::apply(heap::is_wiped());
     let (models, authority) = load_models(&config)?;
     log_authority(&authority, &config.trust);
+    let access = access_policy(&config)?;
     let tls = tls::server_config(&config.data).map_err(Failure::environment)?;
     let (audit, audit_writer) = AuditLog::open(&config.audit.directory)
         .with_context(|| format!("audit log in {}", config.audit.directory.display()))
@@ -89,7 +91,7 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
         .build()
         .map_err(Failure::environment)?;
     let served = runtime.block_on(async {
-        let listening = listen(config, models, tls, audit, hardening, ready);
+        let listening = listen(config, models, access, tls, audit, hardening, ready);
         let Authority::Policy(policy) = &authority else {
             return listening.await;
         };
@@ -136,6 +138,23 @@ fn log_authority(authority: &Authority, trust: &Trust) {
     }
 }
 
+/// The access policy that the configuration names, or the shipped one.
+fn access_policy(config: &Config) -> Result<AccessPolicy, Failure> {
+    let Some(path) = &config.authorization.policy else {
+        tracing::info!("access policy in force: the shipped default");
+        return AccessPolicy::shipped().map_err(Failure::environment);
+    };
+    let file = path.display();
+    let policy = AccessPolicy::load(path)
+        .with_context(|| format!("access policy {file}"))
+        .map_err(Failure::Environment)?;
+    tracing::info!(%file, policies = policy.count(), "access policy in force");
+    for warning in policy.warnings() {
+        tracing::warn!(%file, %warning, "access policy");
+    }
+    Ok(policy)
+}
+
 fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
     let onnxruntime = &config.onnxruntime;
     let library = find_library(onnxruntime.library.as_deref()).map_err(Failure::environment)?;
@@ -164,6 +183,7 @@ fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
 async fn listen(
     mut config: Config,
     models: Models,
+    access: AccessPolicy,
     tls: Arc<rustls::ServerConfig>,
     audit: AuditLog,
     mut hardening: Hardening,
@@ -198,6 +218,7 @@ async fn listen(
     let application = Arc::new(Application {
         pipeline: Pipeline {
             authenticator: Authenticator::new(principals),
+            authorizer: Authorizer::new(access),
             models,
             admitter: Admitter::new(limits.concurrent_requests),
             body: BodyLimits {

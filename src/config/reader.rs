@@ -8,10 +8,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, Limits, PrincipalConfig, Problem, ServedModel};
+use super::{Authorization, Config, Limits, PrincipalConfig, Problem, ServedModel};
 
 /// The sections of the file, in the order they are documented.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "repository",
     "data",
     "health",
@@ -20,6 +20,7 @@ const SECTIONS: [&str; 9] = [
     "trust",
     "models",
     "audit",
+    "authorization",
     "principals",
 ];
 
@@ -83,6 +84,11 @@ impl Reader<'_> {
         let trust = self.section(table, "trust", &[]);
         let models = self.list::<ServedModel>(table, "models", &["name", "version"]);
         let audit = self.section(table, "audit", &["directory", "mode"]);
+        let authorization = if table.contains_key("authorization") {
+            self.section(table, "authorization", &["policy"])
+        } else {
+            Some(Authorization::default())
+        };
         let principal = ["name", "san", "roles", "models"];
         let principals = self.list::<PrincipalConfig>(table, "principals", &principal);
         let trust = trust.and_then(|raw| self.trust(table, raw));
@@ -98,6 +104,7 @@ impl Reader<'_> {
             repository: repository?,
             models: models.into_iter().map(|m| m.it).collect(),
             audit: audit?,
+            authorization: authorization?,
             principals,
         })
     }

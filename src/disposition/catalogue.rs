@@ -56,7 +56,9 @@ takes (some 4,300) is `MALFORMED_JSON`, \"number out of range\", and ends the re
 ";
 
 const REFUSED: &str = "
-A refusal has one `code`. 503 carries `Retry-After`, 405 carries `Allow`.
+A refusal has one `code`. 503 carries `Retry-After`, 405 carries `Allow`, and the 401 of a step-up
+carries `WWW-Authenticate` with the longest time since the person signed in that would do, in
+seconds: `Bearer error=\"insufficient_user_authentication\", …, max_age=\"900\"`.
 ";
 
 const REVIEW: &str = "

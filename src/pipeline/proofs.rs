@@ -45,7 +45,7 @@
 //! ```
 //! nor permission and a place.
 //! ```compile_fail,E0451
-//! let grant = vitalgate::authz::Grant { principal: todo!(), model: todo!() };
+//! let grant = vitalgate::authz::Grant { principal: todo!(), action: todo!(), model: todo!() };
 //! ```
 //! ```compile_fail,E0451
 //! let admission = vitalgate::admission::Admission { model: todo!(), _place: todo!() };

@@ -18,7 +18,7 @@ use super::Application;
 use crate::{
     answer::Disposition,
     audit::Recorded,
-    authz::{self, Action},
+    authz::{Action, Plane},
     bundle::LoadedModel,
     connection::Peer,
     disposition::{Code, Refusal},
@@ -255,14 +255,19 @@ fn list_models(application: &Application, trail: &mut Trail, peer: &Peer) -> Res
     trail.action = Some(Action::ReadModel);
     let pipeline = &application.pipeline;
     let principal = pipeline.identify(trail, &peer.identity)?;
-    let may = authz::may(&principal, Action::ReadModel)
-        .then_some(())
-        .ok_or(Code::Forbidden);
-    trail.mark(Stage::Authorize, may)?;
+    let may = |name: &str| {
+        pipeline
+            .authorizer
+            .authorize(Plane::Data, &principal, Action::ReadModel, name)
+    };
+    let listed = pipeline
+        .authorizer
+        .authorize_server(Plane::Data, &principal, Action::ReadModel);
+    trail.mark(Stage::Authorize, listed)?;
     let models: Vec<Value> = pipeline
         .models
         .iter()
-        .filter(|m| principal.uses(&m.spec().name))
+        .filter(|m| may(&m.spec().name).is_ok())
         .map(|m| summary(m))
         .collect();
     Ok(json!({"models": models}))
@@ -277,7 +282,10 @@ fn find(
     trail.action = Some(Action::ReadModel);
     let pipeline = &application.pipeline;
     let principal = pipeline.identify(trail, &peer.identity)?;
-    let grant = authz::authorize(&principal, Action::ReadModel, &target.model);
+    let grant =
+        pipeline
+            .authorizer
+            .authorize(Plane::Data, &principal, Action::ReadModel, &target.model);
     let grant = trail.mark(Stage::Authorize, grant)?;
     let model = pipeline.find(grant.model(), target.version.as_deref())?;
     trail.model = Some(Arc::clone(&model));

@@ -3,6 +3,8 @@
 #![cfg(test)]
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod any_bytes;
 #[cfg(test)]
 mod audit;
