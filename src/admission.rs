@@ -42,13 +42,7 @@ impl Admitter {
     /// Takes a place for a request to `model`, which must be the one the grant names, and whose
     /// approval must not have run out.
     pub fn admit(&self, grant: &Grant, model: Arc<LoadedModel>) -> Result<Admission, Refusal> {
-        if model.spec().name != grant.model() {
-            return Err(Code::ModelNotPermitted.into());
-        }
-        // A permission to read about the model is none to use it.
-        if !grant.action().takes_patients() {
-            return Err(Code::Forbidden.into());
-        }
+        grant.lets_patients_in(&model.spec().name)?;
         if !model.is_approved_now() {
             return Err(Code::PolicyExpired.into());
         }

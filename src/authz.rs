@@ -133,11 +133,6 @@ impl Action {
             Self::ReadAudit => "read-audit",
         }
     }
-
-    /// Whether a grant for it lets a patient's row in.
-    pub(crate) fn takes_patients(self) -> bool {
-        matches!(self, Self::Predict | Self::OverrideReview | Self::Batch)
-    }
 }
 
 /// The listener that was called.
@@ -181,6 +176,19 @@ impl Grant {
     /// The model's name.
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// Whether patients may be given to a model of this name: a permission to read about a model
+    /// is none to use it.
+    pub(crate) fn lets_patients_in(&self, model: &str) -> Result<(), Code> {
+        let uses = [Action::Predict, Action::OverrideReview, Action::Batch];
+        if model != self.model {
+            Err(Code::ModelNotPermitted)
+        } else if uses.contains(&self.action) {
+            Ok(())
+        } else {
+            Err(Code::Forbidden)
+        }
     }
 }
 

@@ -13,6 +13,8 @@ mod concurrency;
 #[cfg(test)]
 mod describe;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod harness;

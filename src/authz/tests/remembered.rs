@@ -127,6 +127,24 @@ fn a_name_longer_than_any_model_s_is_not_remembered() {
     );
 }
 
+#[test]
+fn a_permission_to_read_is_none_to_predict() {
+    let authorizer = Authorizer::new(policy(SHIPPED_DEFAULT));
+    let evaluator = Principal::example("evaluator", &[Role::Evaluator], &["*"]);
+    let evaluator = Arc::new(evaluator);
+    let grant = |action| authorizer.authorize(Plane::Data, &evaluator, action, "sepsis");
+    for action in [Action::ReadModel, Action::ReadScores, Action::ReadPrecise] {
+        let let_in = grant(action).unwrap().lets_patients_in("sepsis");
+        assert_eq!(let_in, Err(Code::Forbidden), "{action:?}");
+    }
+    let predict = grant(Action::Predict).unwrap();
+    assert_eq!(predict.lets_patients_in("sepsis"), Ok(()));
+    assert_eq!(
+        predict.lets_patients_in("other"),
+        Err(Code::ModelNotPermitted)
+    );
+}
+
 /// Many callers, many names, and policies that change under them: never a wrong decision.
 #[test]
 fn decisions_stay_right_under_contention() {
