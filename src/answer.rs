@@ -245,7 +245,7 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
             screening: Screening::new(&withheld.spec, &withheld.reasons, withheld.handling, false),
         }),
         Disposition::Rejected(rejection) => serde_json::to_vec(&rejected(trail, rejection)),
-        Disposition::Refused(refusal) => serde_json::to_vec(&problem(trail, refusal.code)),
+        Disposition::Refused(refusal) => serde_json::to_vec(&problem(trail, refusal.code.public())),
         Disposition::Answered(value) => serde_json::to_vec(value),
     };
     let mut response = Response::new(Body::from(body.unwrap_or_default()));
@@ -275,6 +275,12 @@ fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
         if let Some(seconds) = refusal.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(challenge) = challenge(refusal.code) {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
         if let Some(allow) = refusal.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
@@ -293,6 +299,15 @@ fn step_up(max_age: Option<u32>) -> String {
     match max_age {
         Some(seconds) => format!("{challenge}, max_age=\"{seconds}\""),
         None => challenge.to_owned(),
+    }
+}
+
+/// RFC 6750 section 3: no error for a request that showed nothing.
+fn challenge(code: Code) -> Option<&'static str> {
+    match (code.status(), code.public()) {
+        (401, Code::TokenRequired) => Some("Bearer realm=\"vitalgate\""),
+        (401, Code::InvalidToken) => Some("Bearer realm=\"vitalgate\", error=\"invalid_token\""),
+        _ => None,
     }
 }
 

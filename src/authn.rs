@@ -1,19 +1,78 @@
-//! [`PeerIdentity`] → [`Principal`]: who calls, by the certificate of the connection.
+//! What a caller shows → [`Principal`]: who calls.
+//!
+//! A certificate, a bearer token, or both, as the listener says; there is no anonymous caller,
+//! and [`Presented`] has no value for one. Everything is judged anew by every request: the
+//! certificate's validity, chain and revocation, the token's lifetime, key and subject, and
+//! whether the configuration still knows the caller. What is expensive to judge is remembered
+//! only together with what would void it.
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{authz::Role, clock, config::PrincipalConfig, disposition::Code, tls::PeerIdentity};
+use arc_swap::ArcSwap;
+use axum::http::HeaderMap;
 
-/// An authenticated caller.
+use crate::{
+    authz::Role,
+    clock,
+    config::{IssuerConfig, Methods, PrincipalConfig},
+    disposition::Code,
+    reload::Outcomes,
+    tls::{PeerCertificate, PeerIdentity},
+};
+
+mod bearer;
+mod cache;
+mod delegation;
+mod issuer;
+mod keys;
+mod keyset;
+mod replay;
+mod token;
+pub use delegation::{ON_BEHALF_OF, on_behalf_of};
+pub use keys::check as check_keys;
+pub use keyset::KeySetError;
+
+use cache::VerifiedTokens;
+use issuer::{Issuer, VerifiedToken};
+
+/// How a caller showed who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Authentication {
+    /// By its certificate.
+    Mtls,
+    /// By a bearer token.
+    Jwt,
+    /// By a bearer token, on a connection of a known certificate.
+    MtlsAndJwt,
+}
+
+impl Authentication {
+    /// As audit records write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mtls => "mtls",
+            Self::Jwt => "jwt",
+            Self::MtlsAndJwt => "mtls+jwt",
+        }
+    }
+}
+
+/// An authenticated caller; made only here.
 #[derive(Debug)]
 pub struct Principal {
     name: String,
     roles: Vec<Role>,
     models: Vec<String>,
+    authentication: Authentication,
+    multi_factor: bool,
+    auth_time: Option<i64>,
+    clinician: Option<String>,
+    names_clinician: bool,
 }
 
 impl Principal {
-    /// Name in audit records.
+    /// Name in audit records: the configured one, or `issuer/subject` for a caller whose roles
+    /// come from its token.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -30,23 +89,267 @@ impl Principal {
 
     /// How it was authenticated, as audit records write it.
     pub fn authentication(&self) -> &'static str {
-        "mtls"
+        self.authentication.as_str()
     }
 
     /// Whether more than one factor was used, as its token says. A certificate says nothing of it.
     pub fn multi_factor(&self) -> bool {
-        false
+        self.multi_factor
     }
 
     /// When the person last authenticated, Unix seconds, as its token says.
     pub fn auth_time(&self) -> Option<i64> {
-        None
+        self.auth_time
     }
 
     /// Whether it may use models of this name.
     pub fn uses(&self, model: &str) -> bool {
         self.models.iter().any(|m| m == "*" || m == model)
     }
+
+    fn of_certificate(config: PrincipalConfig) -> Self {
+        Self {
+            name: config.name,
+            roles: config.roles,
+            models: config.models,
+            authentication: Authentication::Mtls,
+            multi_factor: false,
+            auth_time: None,
+            clinician: None,
+            names_clinician: config.names_clinician,
+        }
+    }
+}
+
+/// What a connection shows of its peer, and what its listener wants of every request.
+#[derive(Clone, Debug)]
+pub enum Presented {
+    /// The certificate says who calls; tokens are not looked at.
+    Certificate(Arc<PeerCertificate>),
+    /// A token must say who calls. It may be bound to the certificate, if there is one.
+    Token(Option<Arc<PeerCertificate>>),
+    /// Both must, and belong together.
+    CertificateAndToken(Arc<PeerCertificate>),
+}
+
+impl Presented {
+    /// By what the listener takes.
+    ///
+    /// # Errors
+    /// [`Code::NoClientCertificate`] when it takes certificates and there is none.
+    pub fn new(methods: Methods, certificate: Option<Arc<PeerCertificate>>) -> Result<Self, Code> {
+        match methods {
+            Methods::Jwt => Ok(Self::Token(certificate)),
+            Methods::Mtls => certificate
+                .map(Self::Certificate)
+                .ok_or(Code::NoClientCertificate),
+            Methods::MtlsAndJwt => certificate
+                .map(Self::CertificateAndToken)
+                .ok_or(Code::NoClientCertificate),
+        }
+    }
+
+    fn certificate(&self) -> Option<&PeerCertificate> {
+        match self {
+            Self::Certificate(certificate) | Self::CertificateAndToken(certificate) => {
+                Some(certificate)
+            }
+            Self::Token(certificate) => certificate.as_deref(),
+        }
+    }
+}
+
+/// Who is known, as the configuration said when it was last read.
+#[derive(Debug)]
+struct Directory {
+    by_san: HashMap<String, Arc<Principal>>,
+    /// By `iss`.
+    issuers: HashMap<String, Arc<Issuer>>,
+    /// Goes with the principals it names.
+    verified: VerifiedTokens,
+}
+
+/// Knows the principals and the issuers of tokens.
+#[derive(Debug)]
+pub struct Authenticator {
+    directory: ArcSwap<Directory>,
+    outcomes: Outcomes,
+}
+
+impl Authenticator {
+    /// From the configuration. Key sets that are files are read; those behind an address are
+    /// fetched by a thread of their own, whose attempts are noted in `outcomes`.
+    ///
+    /// # Errors
+    /// When a key set's file is not good.
+    pub fn new(
+        principals: Vec<PrincipalConfig>,
+        issuers: Vec<IssuerConfig>,
+        outcomes: Outcomes,
+    ) -> Result<Self, KeySetError> {
+        let directory = Directory::new(principals, issuers, &outcomes, None)?;
+        Ok(Self {
+            directory: ArcSwap::from_pointee(directory),
+            outcomes,
+        })
+    }
+
+    /// Takes new principals and issuers. What is known of an issuer that stays (its keys, the
+    /// tokens it saw used) stays too.
+    ///
+    /// # Errors
+    /// When a key set's file is not good; nothing changes then.
+    pub fn replace(
+        &self,
+        principals: Vec<PrincipalConfig>,
+        issuers: Vec<IssuerConfig>,
+    ) -> Result<(), KeySetError> {
+        let old = self.directory.load_full();
+        let new = Directory::new(principals, issuers, &self.outcomes, Some(&old))?;
+        self.directory.store(Arc::new(new));
+        Ok(())
+    }
+
+    /// The key sets that are files.
+    pub fn key_files(&self) -> Vec<std::path::PathBuf> {
+        let directory = self.directory.load();
+        let files = directory.issuers.values().filter_map(|i| i.keys.file());
+        files.map(std::path::Path::to_path_buf).collect()
+    }
+
+    /// Reads the key sets that are files again.
+    ///
+    /// # Errors
+    /// The first that is not good; its old keys stay, the others are renewed.
+    pub fn reload_key_files(&self) -> Result<(), KeySetError> {
+        let directory = self.directory.load_full();
+        let results: Vec<_> = directory
+            .issuers
+            .values()
+            .map(|issuer| issuer.keys.reload_file())
+            .collect();
+        results.into_iter().collect()
+    }
+
+    /// Identifies the caller of one request.
+    ///
+    /// # Errors
+    /// Why it is not known; the answer outside is the same for every token that does not hold.
+    pub async fn authenticate(
+        &self,
+        presented: &Presented,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Principal>, Code> {
+        // A certificate that does not hold spoils whatever else is shown.
+        let identity = presented
+            .certificate()
+            .map(PeerCertificate::current)
+            .transpose()?;
+        let directory = self.directory.load_full();
+        match (presented, identity) {
+            (Presented::Certificate(_), Some(identity)) => directory.by_certificate(identity),
+            (Presented::Token(_), identity) => {
+                let how = Authentication::Jwt;
+                let token = directory.by_token(headers, identity, how).await?;
+                Ok(token.principal)
+            }
+            (Presented::CertificateAndToken(_), Some(identity)) => {
+                let holder = directory.by_certificate(identity)?;
+                let how = Authentication::MtlsAndJwt;
+                let token = directory.by_token(headers, Some(identity), how).await?;
+                // Somebody else's token, unless its issuer bound it to this certificate, may
+                // have been stolen by whoever holds the certificate.
+                if !token.bound && token.principal.name != holder.name {
+                    return Err(Code::TokenOfAnother);
+                }
+                Ok(token.principal)
+            }
+            (Presented::Certificate(_) | Presented::CertificateAndToken(_), None) => {
+                Err(Code::NoClientCertificate)
+            }
+        }
+    }
+
+    /// Who holds the connection's certificate, for records of what is not a request.
+    pub fn holder(&self, presented: &Presented) -> Option<Arc<Principal>> {
+        let identity = presented.certificate()?.current().ok()?;
+        self.directory.load().by_certificate(identity).ok()
+    }
+}
+
+impl Directory {
+    fn new(
+        principals: Vec<PrincipalConfig>,
+        issuers: Vec<IssuerConfig>,
+        outcomes: &Outcomes,
+        old: Option<&Self>,
+    ) -> Result<Self, KeySetError> {
+        let issuers = issuers
+            .into_iter()
+            .map(|config| {
+                let known = old.and_then(|old| old.issuers.get(&config.issuer));
+                let callers = principals.iter().filter_map(|p| {
+                    let (issuer, subject) = p.token.as_ref()?;
+                    (*issuer == config.name).then(|| (subject.clone(), p.clone()))
+                });
+                let callers = callers.collect();
+                let issuer = Issuer::new(config, callers, known.map(Arc::as_ref), outcomes)?;
+                Ok((issuer.config.issuer.clone(), Arc::new(issuer)))
+            })
+            .collect::<Result<_, KeySetError>>()?;
+        let by_san = principals
+            .into_iter()
+            .filter_map(|p| Some((p.san.clone()?, Arc::new(Principal::of_certificate(p)))))
+            .collect();
+        Ok(Self {
+            by_san,
+            issuers,
+            verified: VerifiedTokens::default(),
+        })
+    }
+
+    fn by_certificate(&self, identity: &PeerIdentity) -> Result<Arc<Principal>, Code> {
+        let mut found: Option<&Arc<Principal>> = None;
+        for principal in identity
+            .sans()
+            .iter()
+            .filter_map(|san| self.by_san.get(san))
+        {
+            // A certificate of two principals is nobody's.
+            if found.is_some_and(|other| !Arc::ptr_eq(other, principal)) {
+                return Err(Code::UnknownPrincipal);
+            }
+            found = Some(principal);
+        }
+        found.cloned().ok_or(Code::UnknownPrincipal)
+    }
+
+    async fn by_token(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&PeerIdentity>,
+        how: Authentication,
+    ) -> Result<VerifiedToken, Code> {
+        let text = bearer::token(headers)?;
+        let thumbprint = certificate.map(PeerIdentity::thumbprint);
+        let now = now();
+        if let Some(verified) = self.verified.get(text, how, now)? {
+            issuer::check_confirmation(verified.confirmation.as_ref(), thumbprint)?;
+            return Ok(verified);
+        }
+        let token = token::Token::parse(text)?;
+        let issuer = token.claims.text("iss").ok_or(Code::TokenClaimMissing)?;
+        let issuer = self.issuers.get(issuer).ok_or(Code::TokenIssuer)?;
+        let verified = issuer.verify(&token, thumbprint, how, now).await?;
+        if !issuer.config.single_use {
+            self.verified.put(text, how, verified.clone());
+        }
+        Ok(verified)
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -57,51 +360,14 @@ impl Principal {
             name: name.to_owned(),
             roles: roles.to_vec(),
             models: models.iter().map(|&name| name.to_owned()).collect(),
+            authentication: Authentication::Mtls,
+            multi_factor: false,
+            auth_time: None,
+            clinician: None,
+            names_clinician: false,
         }
     }
 }
 
-/// Knows the configured principals.
-#[derive(Debug)]
-pub struct Authenticator {
-    by_san: HashMap<String, Arc<Principal>>,
-}
-
-impl Authenticator {
-    /// From the configuration's principals, by subject alternative name.
-    pub fn new(principals: HashMap<String, PrincipalConfig>) -> Self {
-        let by_san = principals
-            .into_iter()
-            .map(|(san, p)| {
-                (
-                    san,
-                    Arc::new(Principal {
-                        name: p.name,
-                        roles: p.roles,
-                        models: p.models,
-                    }),
-                )
-            })
-            .collect();
-        Self { by_san }
-    }
-
-    /// Identifies the caller of one request. The chain was verified at the handshake; its
-    /// validity in time is looked at again on every request, since connections and resumed
-    /// sessions outlive certificates.
-    pub fn authenticate(&self, peer: &PeerIdentity) -> Result<Arc<Principal>, Code> {
-        let now = i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX);
-        if !peer.valid_at(now) {
-            return Err(Code::CertificateNotCurrent);
-        }
-        let mut found: Option<&Arc<Principal>> = None;
-        for principal in peer.sans().iter().filter_map(|san| self.by_san.get(san)) {
-            // A certificate of two principals is nobody's.
-            if found.is_some_and(|other| !Arc::ptr_eq(other, principal)) {
-                return Err(Code::UnknownPrincipal);
-            }
-            found = Some(principal);
-        }
-        found.cloned().ok_or(Code::UnknownPrincipal)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,6 @@
 //! file's own directory. No security decision has a default.
 
 use std::{
-    collections::HashMap,
     fmt,
     fs::File,
     io::Read,
@@ -15,13 +14,18 @@ use std::{
 };
 
 use serde::Deserialize;
-use toml::Spanned;
 
-use crate::{authz::Role, inference::Execution};
+use crate::inference::Execution;
 
 mod authorization;
+mod issuers;
+mod listeners;
+mod principals;
 mod reader;
 mod trust;
+pub use issuers::{IssuerConfig, KeyLocation, RoleMapping};
+pub use listeners::{DataPlane, Methods};
+pub use principals::PrincipalConfig;
 
 pub use authorization::Authorization;
 
@@ -49,8 +53,8 @@ impl fmt::Display for Problem {
 /// The server's configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Data plane.
-    pub data: DataPlane,
+    /// Data plane: its listeners, at least one.
+    pub data: Vec<DataPlane>,
     /// Health listener.
     pub health: Health,
     /// Bounds on what one caller may hold.
@@ -67,22 +71,10 @@ pub struct Config {
     pub audit: Audit,
     /// Who may do what.
     pub authorization: Authorization,
-    /// Who may call, by subject alternative name.
-    pub principals: HashMap<String, PrincipalConfig>,
-}
-
-/// `[data]`: the HTTPS data plane.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataPlane {
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// Server certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM, not readable by group or others.
-    pub key: PathBuf,
-    /// Roots that client certificates must chain to, PEM.
-    pub client_ca: PathBuf,
+    /// Who may call.
+    pub principals: Vec<PrincipalConfig>,
+    /// Whose tokens are believed.
+    pub issuers: Vec<IssuerConfig>,
 }
 
 /// `[health]`: plaintext `/livez` and `/readyz`.
@@ -211,20 +203,6 @@ pub enum AuditMode {
     Written,
 }
 
-/// `[[principals]]`: who may call.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrincipalConfig {
-    /// Name in audit records.
-    pub name: String,
-    /// Subject alternative name of its certificate: `URI:…` or `DNS:…`.
-    pub san: Spanned<String>,
-    /// What it may do.
-    pub roles: Vec<Role>,
-    /// Models it may use, by name; `*` for all.
-    pub models: Vec<String>,
-}
-
 impl Config {
     /// Reads and parses `path`.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
@@ -248,13 +226,14 @@ impl Config {
     }
 
     fn anchor_paths(&mut self, directory: &Path) {
-        let paths = [
-            &mut self.data.certificate,
-            &mut self.data.key,
-            &mut self.data.client_ca,
-            &mut self.repository,
-            &mut self.audit.directory,
-        ];
+        let paths = [&mut self.repository, &mut self.audit.directory];
+        let tls = self.data.iter_mut().flat_map(|data| {
+            let files = &mut data.files;
+            [&mut files.certificate, &mut files.key]
+                .into_iter()
+                .chain(&mut files.client_ca)
+                .chain(&mut files.crl)
+        });
         let trusted: Vec<&mut PathBuf> = match &mut self.trust {
             Trust::Keys(keys) => keys.iter_mut().collect(),
             Trust::Policy(policy) => [&mut policy.file]
@@ -265,11 +244,15 @@ impl Config {
         };
         for path in paths
             .into_iter()
+            .chain(tls)
             .chain(trusted)
             .chain(&mut self.onnxruntime.library)
             .chain(&mut self.authorization.policy)
         {
             *path = directory.join(&*path);
+        }
+        for issuer in &mut self.issuers {
+            issuer.anchor_paths(directory);
         }
     }
 }

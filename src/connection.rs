@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "phi-teeth")]
 use crate::phi::measures::{Measure, in_force};
-use crate::{phi::scrub::WipingReader, receive::Framing, tls::PeerIdentity};
+use crate::{authn::Presented, phi::scrub::WipingReader, receive::Framing};
 
 #[cfg(feature = "phi-teeth")]
 mod unrecycled;
@@ -68,8 +68,8 @@ pub struct Serving {
 /// Who is on the other side; goes with every request.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The verified certificate.
-    pub identity: Arc<PeerIdentity>,
+    /// What the connection shows, and what its listener wants of every request.
+    pub presented: Presented,
     /// The address.
     pub source: SocketAddr,
 }

@@ -60,11 +60,45 @@ macro_rules! codes {
 
 codes! {
     NoClientCertificate = "NO_CLIENT_CERTIFICATE", Refused, 0, "The client presented no certificate", "Present a client certificate of the configured CA (TLS alert certificate_required).";
-    UntrustedCertificate = "UNTRUSTED_CERTIFICATE", Refused, 0, "The client certificate is not of the configured CA, or is not valid for client authentication", "Use a certificate of the configured CA (TLS alert unknown_ca, bad_certificate or the like).";
+    UntrustedCertificate = "UNTRUSTED_CERTIFICATE", Refused, 403, "The client certificate is not of a trusted CA, or is not valid for client authentication", "Use a certificate of a trusted CA. At the handshake this is the TLS alert unknown_ca, bad_certificate or the like; on a connection that was open already it is a 403.";
     CertificateNotCurrent = "CERTIFICATE_NOT_CURRENT", Refused, 403, "The client certificate has expired or is not valid yet", "Renew the certificate. At the handshake this is the TLS alert certificate_expired; on a connection that was open already it is a 403.";
+    CertificateRevoked = "CERTIFICATE_REVOKED", Refused, 403, "The client certificate has been revoked", "Ask the operator for a new certificate. At the handshake this is the TLS alert certificate_revoked; on a connection that was open already it is a 403.";
+    RevocationUnknown = "REVOCATION_UNKNOWN", Refused, 403, "Nobody can say whether the client certificate has been revoked", "Tell the operator: a current revocation list of the certificate's issuer is missing. At the handshake this is the TLS alert unknown_ca.";
     HandshakeFailed = "HANDSHAKE_FAILED", Refused, 0, "The TLS handshake failed or took too long", "Speak TLS 1.2 or 1.3 with one of the server's suites.";
     MalformedHttp = "MALFORMED_HTTP", Refused, 400, "The request head is not well-formed HTTP/1.1 or HTTP/1.0, can be understood in two ways, or is too large or too slow", "Send a well-formed head of at most 16 KiB and 100 fields, with one Content-Length or exactly Transfer-Encoding: chunked, at most one Content-Type, and no Expect but 100-continue.";
     UnknownPrincipal = "UNKNOWN_PRINCIPAL", Refused, 403, "No principal is configured for this client certificate", "Ask the operator to configure a principal with this certificate's subject alternative name.";
+    TokenRequired = "TOKEN_REQUIRED", Refused, 401, "This listener takes bearer tokens, and there was none", "Send Authorization: Bearer with an access token.";
+    InvalidToken = "INVALID_TOKEN", Refused, 401, "The bearer token does not hold", "Get a new access token for this server. The operator finds the reason in the audit log, by the request id.";
+    AuthorizationAmbiguous = "AUTHORIZATION_AMBIGUOUS", Refused, 401, "There is more than one Authorization header", "Send one.";
+    AuthorizationMalformed = "AUTHORIZATION_MALFORMED", Refused, 401, "The Authorization header is not Bearer, one space and a JWT", "Send Authorization: Bearer with an access token.";
+    TokenTooLarge = "TOKEN_TOO_LARGE", Refused, 401, "The token is larger than 8 KiB", "Put less into it.";
+    TokenMalformed = "TOKEN_MALFORMED", Refused, 401, "The token is not a JWT: three parts of base64url, header and claims JSON objects that name each member once", "Mend the issuer.";
+    TokenAlgorithm = "TOKEN_ALGORITHM", Refused, 401, "The token's alg is not RS256, RS384, PS256, ES256 or ES384", "Sign with one of these; an alg of none or HS256 is an attack.";
+    TokenCritical = "TOKEN_CRITICAL", Refused, 401, "The token's header has crit, an extension that must be understood", "Leave it out.";
+    TokenType = "TOKEN_TYPE", Refused, 401, "The token's typ is neither at+jwt nor JWT", "Send an access token.";
+    TokenKeyAddress = "TOKEN_KEY_ADDRESS", Refused, 401, "The token's jku is not one that is configured for its issuer", "Configure it if it is the issuer's; else this is an attack. It was not fetched.";
+    TokenIssuer = "TOKEN_ISSUER", Refused, 401, "The token's iss is not a configured issuer", "Configure the issuer, or get the token elsewhere.";
+    TokenKeyUnknown = "TOKEN_KEY_UNKNOWN", Refused, 401, "The token names no key, or one that its issuer does not have", "Publish the key in the issuer's key set; a key that was withdrawn voids its tokens.";
+    TokenKeyMismatch = "TOKEN_KEY_MISMATCH", Refused, 401, "The token's alg does not fit the key that it names", "Use the key for what it is declared for.";
+    TokenSignature = "TOKEN_SIGNATURE", Refused, 401, "The token's signature is wrong", "None: it was altered, or signed by somebody else.";
+    TokenClaimMissing = "TOKEN_CLAIM_MISSING", Refused, 401, "The token lacks iss, aud, exp, iat, its subject, or (single-use) jti", "Mend the issuer.";
+    TokenClaimInvalid = "TOKEN_CLAIM_INVALID", Refused, 401, "A claim of the token has the wrong type or form", "Mend the issuer.";
+    TokenAudience = "TOKEN_AUDIENCE", Refused, 401, "The token is not for this server, or not for it alone", "Ask for a token with exactly the configured audience.";
+    TokenExpired = "TOKEN_EXPIRED", Refused, 401, "The token has expired", "Get a new one.";
+    TokenFromTheFuture = "TOKEN_FROM_THE_FUTURE", Refused, 401, "The token was issued, or its subject logged in, in the future", "Set the clocks right.";
+    TokenNotYetValid = "TOKEN_NOT_YET_VALID", Refused, 401, "The token is not valid yet (nbf)", "Wait, or set the clocks right.";
+    TokenTooLongLived = "TOKEN_TOO_LONG_LIVED", Refused, 401, "The token lives longer (exp - iat) than its issuer may make it", "Issue tokens of shorter life.";
+    TokenScope = "TOKEN_SCOPE", Refused, 401, "The token lacks a required scope", "Ask for a token with all scopes that are configured.";
+    TokenUnbound = "TOKEN_UNBOUND", Refused, 401, "The token is not bound to a certificate, as its issuer's have to be", "Get a certificate-bound token (RFC 8705).";
+    TokenConfirmation = "TOKEN_CONFIRMATION", Refused, 401, "The token's cnf is not one x5t#S256", "Bind it to a certificate (RFC 8705).";
+    TokenCertificateMissing = "TOKEN_CERTIFICATE_MISSING", Refused, 401, "The token is bound to a certificate, and the connection has none", "Connect with the certificate that the token was issued to.";
+    TokenCertificateMismatch = "TOKEN_CERTIFICATE_MISMATCH", Refused, 401, "The token is bound to another certificate than the connection's", "Connect with the certificate that the token was issued to; else it was stolen.";
+    TokenSubject = "TOKEN_SUBJECT", Refused, 401, "The token's subject is no configured principal, and its roles stand for nothing", "Configure the principal, or a role.";
+    TokenOfAnother = "TOKEN_OF_ANOTHER", Refused, 401, "Token and certificate are two principals', and the token is not bound to the certificate", "Bind the token to the certificate, or send one's own.";
+    TokenReplayed = "TOKEN_REPLAYED", Refused, 401, "The token is for one request, and was used", "Make a token for each request.";
+    TokenOlderThanServer = "TOKEN_OLDER_THAN_SERVER", Refused, 401, "The token is for one request, and was issued before the server began to remember which were used", "Make a token for each request.";
+    OnBehalfOfInvalid = "ON_BEHALF_OF_INVALID", Refused, 400, "The X-On-Behalf-Of header is repeated, is no identifier, or contradicts the token", "Send one, of 1 to 128 letters, digits and signs of identifiers, without spaces; it names a member of staff.";
+    OnBehalfOfNotPermitted = "ON_BEHALF_OF_NOT_PERMITTED", Refused, 403, "This principal may not say on whose behalf it calls", "Leave X-On-Behalf-Of out, or ask the operator for names_clinician.";
     Forbidden = "FORBIDDEN", Refused, 403, "This principal's roles do not include this action", "Ask the operator for a role that may do this.";
     StepUpRequired = "STEP_UP_REQUIRED", Refused, 401, "This action needs a person who showed more than one factor not long ago", "Sign in again with more than one factor, and send the new token; the WWW-Authenticate header says how long ago that may be (RFC 9470).";
     ModelNotPermitted = "MODEL_NOT_PERMITTED", Refused, 403, "This principal may not use a model of this name (whether or not there is one)", "Ask the operator to grant the model.";
@@ -95,11 +129,27 @@ codes! {
     TooMuchMissing = "TOO_MUCH_MISSING", Review, 200, "More values are missing than the model may fill in", "Measure or send the missing values.";
     Disagreement = "DISAGREEMENT", Review, 200, "The members of the ensemble disagree more than on the patients they were calibrated on", "Judge without the model.";
     MemberFailed = "MEMBER_FAILED", Review, 200, "A network of the model gave no usable output for this input", "Judge without the model, and report it to the model's owner.";
+    KeysUnavailable = "KEYS_UNAVAILABLE", Refused, 503, "The keys of the token's issuer are not known, and it cannot be reached", "Try again later, or tell the operator.";
+    TokenMemoryFull = "TOKEN_MEMORY_FULL", Refused, 503, "So many single-use tokens are in force that no more can be remembered", "Try again later.";
     Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold", "Try again after the time in Retry-After.";
     PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";
     ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
     AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";
     Internal = "INTERNAL", Refused, 500, "The server failed", "Tell the operator the request id.";
+}
+
+impl Code {
+    /// What is said outside. Of a token that does not hold, every caller is told the same: the
+    /// difference would tell a thief or a forger what to mend. The audit record has the reason.
+    #[must_use]
+    pub fn public(self) -> Self {
+        let told = matches!(self, Self::TokenRequired | Self::StepUpRequired);
+        if self.status() == 401 && !told {
+            Self::InvalidToken
+        } else {
+            self
+        }
+    }
 }
 
 /// One fault of an input: what, where, and what was expected.

@@ -31,6 +31,7 @@ pub mod bundle;
 pub mod clock;
 pub mod error_chain;
 pub mod phi;
+pub mod reload;
 pub mod row;
 pub mod trail;
 

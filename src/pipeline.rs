@@ -10,7 +10,7 @@ use axum::{body::Body, http::HeaderMap};
 use crate::{
     admission::Admitter,
     answer::Disposition,
-    authn::{Authenticator, Principal},
+    authn::{self, Authenticator, Presented, Principal},
     authz::{Action, Authorizer, Plane},
     bundle::{LoadedModel, Models},
     clinical, consensus,
@@ -20,7 +20,6 @@ use crate::{
     receive::{self, BodyLimits, Framing},
     review::{self, Withheld},
     schema,
-    tls::PeerIdentity,
     trail::{Stage, Trail},
 };
 
@@ -30,9 +29,9 @@ mod proofs;
 #[derive(Debug)]
 pub struct Pipeline {
     /// Knows the principals.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// Knows what they may do.
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     /// What is served.
     pub models: Models,
     /// Bounds on requests in flight.
@@ -44,8 +43,8 @@ pub struct Pipeline {
 /// A request for a prediction, as it arrived.
 #[derive(Debug)]
 pub struct Call {
-    /// The connection's certificate.
-    pub peer: Arc<PeerIdentity>,
+    /// What the connection shows.
+    pub presented: Presented,
     /// Model's name, from the path.
     pub model: String,
     /// Model's version, from the path, if one was named; kept as text until it is parsed.
@@ -125,7 +124,7 @@ impl Pipeline {
 
     async fn path(&self, trail: &mut Trail, call: Call) -> Result<Hardened, Stop> {
         use Stage as S;
-        let principal = self.identify(trail, &call.peer)?;
+        let principal = self.identify(trail, &call.presented, &call.headers).await?;
         let grant =
             self.authorizer
                 .authorize(Plane::Data, &principal, Action::Predict, &call.model);
@@ -152,11 +151,17 @@ impl Pipeline {
         Ok(trail.mark(S::Harden, hardening::release(consensus)))
     }
 
-    /// Authenticates the caller and notes it on the trail.
-    pub fn identify(&self, trail: &mut Trail, peer: &PeerIdentity) -> Result<Arc<Principal>, Code> {
-        let principal = self.authenticator.authenticate(peer);
+    /// Authenticates the caller and notes it, and for whom it acts, on the trail.
+    pub async fn identify(
+        &self,
+        trail: &mut Trail,
+        presented: &Presented,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Principal>, Code> {
+        let principal = self.authenticator.authenticate(presented, headers).await;
         let principal = trail.mark(Stage::Authenticate, principal)?;
         trail.principal = Some(Arc::clone(&principal));
+        trail.on_behalf_of = authn::on_behalf_of(&principal, headers)?;
         Ok(principal)
     }
 

@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -13,6 +12,8 @@ use tower_service::Service;
 
 use crate::{
     audit::AuditLog,
+    authn::Presented,
+    config::Methods,
     connection::{self, Ended, Peer, Serving, Tls},
     disposition::Code,
     phi::{
@@ -20,7 +21,8 @@ use crate::{
         scrub::{WipingReader, scrubbed_spawn},
     },
     pipeline::Pipeline,
-    tls::{self, PeerIdentity},
+    reload::Outcomes,
+    tls::{self, ListenerTls, PeerCertificate},
     trail::Trail,
 };
 
@@ -41,18 +43,29 @@ pub struct Application {
     pub hardening: Hardening,
     /// Cancelled when the server drains.
     pub drain: CancellationToken,
+    /// What became of files that were to be reloaded.
+    pub reloads: Outcomes,
+}
+
+/// A listener of the data plane.
+#[derive(Debug)]
+pub struct Listener {
+    /// Bound already.
+    pub listener: TcpListener,
+    /// Its certificates and whom it trusts.
+    pub tls: Arc<ListenerTls>,
+    /// What callers have to show.
+    pub authentication: Methods,
 }
 
 /// The HTTPS data plane.
 #[derive(Debug)]
 pub struct DataPlane {
-    /// Bound already.
-    pub listener: TcpListener,
-    /// Mutual TLS.
-    pub tls: Arc<ServerConfig>,
+    /// All of them serve the same.
+    pub listeners: Vec<Listener>,
     /// Times and the drain signal.
     pub serving: Serving,
-    /// Connections held at once.
+    /// Connections held at once, over all listeners.
     pub connections: usize,
     /// Longest wait for requests in flight when draining.
     pub drain_time: Duration,
@@ -62,21 +75,56 @@ pub struct DataPlane {
 /// or out of time.
 pub async fn serve(data: DataPlane, application: Arc<Application>) {
     let DataPlane {
-        listener,
-        tls,
+        listeners,
         serving,
         connections,
         drain_time,
     } = data;
-    let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(connections));
     let tasks = TaskTracker::new();
     let router = routes::router(Arc::clone(&application), tasks.clone());
+    let accepting = TaskTracker::new();
+    for listener in listeners {
+        let served = accept_all(
+            listener,
+            Arc::clone(&places),
+            tasks.clone(),
+            serving.clone(),
+            Arc::clone(&application),
+            router.clone(),
+        );
+        accepting.spawn(served);
+    }
+    accepting.close();
+    accepting.wait().await;
+    tasks.close();
+    if tokio::time::timeout(drain_time, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("drain deadline passed; requests in flight are cut off");
+    }
+}
+
+/// Accepts connections until the server drains.
+async fn accept_all(
+    listener: Listener,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    serving: Serving,
+    application: Arc<Application>,
+    router: axum::Router,
+) {
+    let Listener {
+        listener,
+        tls,
+        authentication,
+    } = listener;
     loop {
         // Taken before accept: beyond the bound, connections wait in the kernel's backlog.
         let accepted = tokio::select! {
             biased;
-            () = application.drain.cancelled() => break,
+            () = application.drain.cancelled() => return,
             accepted = accept(&listener, &places) => accepted,
         };
         let (place, tcp, source) = match accepted {
@@ -88,30 +136,36 @@ pub async fn serve(data: DataPlane, application: Arc<Application>) {
                 continue;
             }
         };
-        let (acceptor, serving) = (acceptor.clone(), serving.clone());
+        let (tls, serving) = (Arc::clone(&tls), serving.clone());
         let (application, router) = (Arc::clone(&application), router.clone());
         scrubbed_spawn(&tasks, async move {
             let _place = place;
+            let acceptor = TlsAcceptor::from(tls.config());
             let handshake =
                 tokio::time::timeout(serving.head, acceptor.accept(WipingReader::new(tcp))).await;
-            match handshake {
-                Ok(Ok(stream)) => converse(stream, source, &serving, &application, router).await,
-                Ok(Err(error)) => {
-                    let code = tls::handshake_failure(&error);
-                    refuse(&application, source, code).await;
-                }
-                Err(_) => refuse(&application, source, Code::HandshakeFailed).await,
-            }
+            let code = match handshake {
+                Ok(Ok(stream)) => match presented(&stream, &tls, authentication) {
+                    Ok(presented) => {
+                        let peer = Peer { presented, source };
+                        return converse(stream, peer, &serving, &application, router).await;
+                    }
+                    Err(code) => code,
+                },
+                Ok(Err(error)) => tls::handshake_failure(&error),
+                Err(_) => Code::HandshakeFailed,
+            };
+            refuse(&application, source, code).await;
         });
     }
-    drop(listener);
-    tasks.close();
-    if tokio::time::timeout(drain_time, tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!("drain deadline passed; requests in flight are cut off");
-    }
+}
+
+fn presented(
+    stream: &Tls,
+    tls: &Arc<ListenerTls>,
+    authentication: Methods,
+) -> Result<Presented, Code> {
+    let certificate = PeerCertificate::of(stream.get_ref().1, tls)?;
+    Presented::new(authentication, certificate)
 }
 
 async fn accept(
@@ -129,23 +183,11 @@ async fn accept(
 
 async fn converse(
     stream: Tls,
-    source: SocketAddr,
+    peer: Peer,
     serving: &Serving,
     application: &Application,
     router: axum::Router,
 ) {
-    let leaf = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first);
-    let Some(identity) = leaf.and_then(PeerIdentity::from_leaf) else {
-        return refuse(application, source, Code::UntrustedCertificate).await;
-    };
-    let peer = Peer {
-        identity: Arc::new(identity),
-        source,
-    };
     let ended = connection::serve(stream, serving, |mut request, framing| {
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(framing);
@@ -157,9 +199,9 @@ async fn converse(
     })
     .await;
     if let Ended::MalformedHttp(status) = ended {
-        let mut trail = Trail::start(source);
-        // Whoever sent it has shown a certificate; the record names it if it is known.
-        drop(application.pipeline.identify(&mut trail, &peer.identity));
+        let mut trail = Trail::start(peer.source);
+        // The record names who holds the certificate, if there is one and it is known.
+        trail.principal = application.pipeline.authenticator.holder(&peer.presented);
         let audit = &application.audit;
         audit
             .record_refusal(&trail, Code::MalformedHttp, status)

@@ -63,6 +63,9 @@ pub struct Trail {
     pub action: Option<Action>,
     /// Who asked, once known.
     pub principal: Option<Arc<Principal>>,
+    /// The clinician for whom the principal acts, if its token or an authorised header says: an
+    /// identifier of staff, never of a patient.
+    pub on_behalf_of: Option<String>,
     /// The model that judged, once known.
     pub model: Option<Arc<LoadedModel>>,
     stages: Vec<(Stage, u32)>,
@@ -80,6 +83,7 @@ impl Trail {
             source,
             action: None,
             principal: None,
+            on_behalf_of: None,
             model: None,
             stages: Vec::with_capacity(12),
             last: clock::monotonic(),

@@ -5,11 +5,12 @@ use std::{error::Error, fs, io, path::Path};
 use anyhow::anyhow;
 use serde_json::json;
 use vitalgate::{
+    authn,
     authz::{AccessPolicy, AccessPolicyError},
     bundle::check_trust,
     config::{Config, Problem},
     error_chain::one_line,
-    tls,
+    tls::ListenerTls,
 };
 
 use super::Failure;
@@ -17,13 +18,26 @@ use super::Failure;
 /// What the configuration names and a start would stumble over. Models are not loaded.
 fn unusable(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut problem = |error: &dyn Error| {
+    let mut problem_at = |line: usize, error: &dyn Error| {
         let message = one_line(error);
-        problems.push(Problem { line: 0, message });
+        problems.push(Problem { line, message });
     };
-    if let Err(error) = tls::server_config(&config.data) {
-        problem(&error);
+    for data in &config.data {
+        let client_certificates = data.authentication.client_certificates();
+        if let Err(error) = ListenerTls::load(data.files.clone(), client_certificates) {
+            problem_at(data.line, &error);
+        }
+        if data.listen == config.health.listen && data.listen.port() != 0 {
+            let error = io::Error::other("data.listen and health.listen are the same address");
+            problem_at(data.line, &error);
+        }
     }
+    for issuer in &config.issuers {
+        if let Err(error) = authn::check_keys(issuer) {
+            problem_at(issuer.line, &error);
+        }
+    }
+    let mut problem = |error: &dyn Error| problem_at(0, error);
     if let Err(error) = check_trust(&config.trust) {
         problem(&error);
     }
@@ -51,11 +65,7 @@ fn unusable(config: &Config) -> Vec<Problem> {
             ));
         }
     }
-    if config.data.listen == config.health.listen && config.data.listen.port() != 0 {
-        problem(&io::Error::other(
-            "data.listen and health.listen are the same address",
-        ));
-    }
+    problems.sort_by_key(|p| p.line);
     problems
 }
 

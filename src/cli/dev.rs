@@ -78,8 +78,9 @@ pub(crate) fn run(arguments: &DevArguments) -> Result<(), Failure> {
     prepare(arguments)
         .with_context(|| format!("state directory {}", state.display()))
         .map_err(Failure::Environment)?;
-    let config = serve::load(&state.join("vitalgate.toml"))?;
-    serve::serve(config, |config| announce(config, state))
+    let path = state.join("vitalgate.toml");
+    let config = serve::load(&path)?;
+    serve::serve(&path, config, |config| announce(config, state))
 }
 
 fn log_for_people() {
@@ -244,7 +245,10 @@ fn configuration(arguments: &DevArguments) -> String {
     reason = "the request to paste is what dev prints"
 )]
 fn announce(config: &Config, state: &Path) {
-    let (listen, state) = (config.data.listen, state.display());
+    let Some(data) = config.data.first() else {
+        return;
+    };
+    let (listen, state) = (data.listen, state.display());
     println!(
         "vitalgate dev: throw-away keys and demo models. NOT FOR PATIENTS.\n\
          \n  data plane  https://{listen}   (mutual TLS; client certificates in {state}/clients)\

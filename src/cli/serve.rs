@@ -17,7 +17,6 @@ use tracing_subscriber::{
 use vitalgate::{
     admission::Admitter,
     audit::AuditLog,
-    authn::Authenticator,
     authz::{AccessPolicy, Authorizer},
     bundle::{Authority, LoadError, Models},
     config::{Config, ReleasePolicy, Trust},
@@ -26,12 +25,15 @@ use vitalgate::{
     phi::process::Hardening,
     pipeline::Pipeline,
     receive::BodyLimits,
-    server::{self, Application, DataPlane},
-    tls,
+    reload::Watching,
+    server::{self, Application, DataPlane, Listener},
 };
 
 use super::Failure;
 use crate::heap;
+
+mod identity;
+use identity::Identity;
 
 /// Beyond reading a request, for deciding and for writing the answer.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -39,8 +41,15 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     log_as_json();
     silence_panics();
-    serve(load(path)?, |config| {
-        tracing::info!(data = %config.data.listen, health = %config.health.listen, "serving");
+    serve(path, load(path)?, |config| {
+        let (health, mut data) = (config.health.listen, config.data.iter());
+        if let Some(first) = data.next() {
+            tracing::info!(data = %first.listen, %health, "serving");
+        }
+        for listener in &config.data {
+            let authentication = listener.authentication.as_str();
+            tracing::info!(listener = %listener.listen, authentication, "listening");
+        }
     })
 }
 
@@ -77,12 +86,17 @@ pub(crate) fn silence_panics() {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. `ready` is called when all listeners are up.
-pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), Failure> {
+pub(crate) fn serve(
+    path: &Path,
+    config: Config,
+    ready: impl FnOnce(&Config),
+) -> Result<(), Failure> {
     let hardening = Hardening::apply(heap::is_wiped());
     let (models, authority) = load_models(&config)?;
     log_authority(&authority, &config.trust);
-    let access = access_policy(&config)?;
-    let tls = tls::server_config(&config.data).map_err(Failure::environment)?;
+    let authorizer = Arc::new(Authorizer::new(access_policy(&config)?));
+    let identity =
+        Identity::load(path, &config, authorizer).map_err(|e| Failure::Environment(anyhow!(e)))?;
     let (audit, audit_writer) = AuditLog::open(&config.audit.directory)
         .with_context(|| format!("audit log in {}", config.audit.directory.display()))
         .map_err(Failure::Environment)?;
@@ -91,7 +105,7 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(&Config)) -> Result<(), F
         .build()
         .map_err(Failure::environment)?;
     let served = runtime.block_on(async {
-        let listening = listen(config, models, access, tls, audit, hardening, ready);
+        let listening = listen(config, models, identity, audit, hardening, ready);
         let Authority::Policy(policy) = &authority else {
             return listening.await;
         };
@@ -183,8 +197,7 @@ fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
 async fn listen(
     mut config: Config,
     models: Models,
-    access: AccessPolicy,
-    tls: Arc<rustls::ServerConfig>,
+    identity: Identity,
     audit: AuditLog,
     mut hardening: Hardening,
     ready: impl FnOnce(&Config),
@@ -195,20 +208,33 @@ async fn listen(
             .with_context(|| format!("cannot listen on {address}"))
             .map_err(Failure::Environment)
     };
-    let data = bind(config.data.listen).await?;
+    let Identity {
+        authenticator,
+        authorizer,
+        tls,
+        watching,
+    } = identity;
+    let mut listeners = Vec::new();
+    for (data, tls) in config.data.iter_mut().zip(tls) {
+        let listener = bind(data.listen).await?;
+        // Port 0 in the file means any; from here on it is the one that was given.
+        data.listen = listener.local_addr().map_err(Failure::environment)?;
+        listeners.push(Listener {
+            listener,
+            tls,
+            authentication: data.authentication,
+        });
+    }
     let health = bind(config.health.listen).await?;
-    // Port 0 in the file means any; from here on it is the one that was given.
-    config.data.listen = data.local_addr().map_err(Failure::environment)?;
     config.health.listen = health.local_addr().map_err(Failure::environment)?;
     let drain = CancellationToken::new();
     drain_on_signal(&drain)?;
+    reload_on_signal(&watching)?;
     // By now the threads have their stacks and the models their memory.
     hardening.dump_exclusion = heap::exclude_from_dumps();
     hardening.log();
     ready(&config);
-    let Config {
-        limits, principals, ..
-    } = config;
+    let Config { limits, .. } = config;
     let serving = Serving {
         head: limits.head(),
         idle: limits.idle(),
@@ -217,8 +243,8 @@ async fn listen(
     };
     let application = Arc::new(Application {
         pipeline: Pipeline {
-            authenticator: Authenticator::new(principals),
-            authorizer: Authorizer::new(access),
+            authenticator,
+            authorizer,
             models,
             admitter: Admitter::new(limits.concurrent_requests),
             body: BodyLimits {
@@ -229,11 +255,11 @@ async fn listen(
         audit,
         hardening,
         drain,
+        reloads: watching.outcomes().clone(),
     });
     let health = tokio::spawn(server::serve_health(health, Arc::clone(&application)));
     let plane = DataPlane {
-        listener: data,
-        tls,
+        listeners,
         serving,
         connections: limits.connections,
         drain_time: limits.drain(),
@@ -256,6 +282,18 @@ fn drain_on_signal(drain: &CancellationToken) -> Result<(), Failure> {
         }
         tracing::info!("draining");
         drain.cancel();
+    });
+    Ok(())
+}
+
+/// SIGHUP: everything that can be reloaded is, whether or not it looks changed.
+fn reload_on_signal(watching: &Watching) -> Result<(), Failure> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::environment)?;
+    let watching = watching.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            watching.reload_now();
+        }
     });
     Ok(())
 }

@@ -1,17 +1,19 @@
 //! Reads the file to its end, whatever is wrong with it, so that an operator mends it in one go.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, de::IntoDeserializer};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use super::{Authorization, Config, Limits, PrincipalConfig, Problem, ServedModel};
+use super::{
+    Authorization, Config, DataPlane, Limits, Problem, ServedModel,
+    issuers::{self, RawIssuer},
+    principals::RawPrincipal,
+};
 
 /// The sections of the file, in the order they are documented.
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "repository",
     "data",
     "health",
@@ -22,6 +24,7 @@ const SECTIONS: [&str; 10] = [
     "audit",
     "authorization",
     "principals",
+    "issuers",
 ];
 
 /// Reads a configuration; every problem, by line.
@@ -45,9 +48,9 @@ pub(super) struct Reader<'t> {
 }
 
 /// Something of the file, and the byte where it starts.
-struct At<T> {
-    start: usize,
-    it: T,
+pub(super) struct At<T> {
+    pub(super) start: usize,
+    pub(super) it: T,
 }
 
 impl Reader<'_> {
@@ -72,8 +75,7 @@ impl Reader<'_> {
         }
         // All sections are read before any is missed, so that every problem is reported.
         let repository = self.section(table, "repository", &[]);
-        let listening = ["listen", "certificate", "key", "client_ca"];
-        let data = self.section(table, "data", &listening);
+        let data = self.listeners(table);
         let health = self.section(table, "health", &["listen"]);
         let limits = if table.contains_key("limits") {
             self.section(table, "limits", &[])
@@ -89,12 +91,29 @@ impl Reader<'_> {
         } else {
             Some(Authorization::default())
         };
-        let principal = ["name", "san", "roles", "models"];
-        let principals = self.list::<PrincipalConfig>(table, "principals", &principal);
+        let principal = ["name", "roles", "models"];
+        // With tokens alone, all callers may get their roles from their issuer.
+        let principals = if table.contains_key("principals") || !table.contains_key("issuers") {
+            self.list::<RawPrincipal>(table, "principals", &principal)
+        } else {
+            Vec::new()
+        };
+        let before_issuers = self.problems.len();
+        let issuers = if table.contains_key("issuers") {
+            self.list::<RawIssuer>(table, "issuers", &issuers::REQUIRED)
+        } else {
+            Vec::new()
+        };
+        let issuers = self.issuers(issuers);
+        // Where one could not be read, a principal may well name it.
+        let known = (self.problems.len() == before_issuers).then_some(&*issuers);
+        let principals = self.principals(principals, known);
+        if let Some(data) = &data {
+            self.check_tokens_are_believed(table, data);
+        }
         let trust = trust.and_then(|raw| self.trust(table, raw));
         self.check_limits(table, limits.as_ref());
         self.check_models(table, &models);
-        let principals = self.by_san(principals);
         Some(Config {
             data: data?,
             health: health?,
@@ -106,6 +125,7 @@ impl Reader<'_> {
             audit: audit?,
             authorization: authorization?,
             principals,
+            issuers,
         })
     }
 
@@ -162,28 +182,13 @@ impl Reader<'_> {
         }
     }
 
-    /// A subject alternative name means one principal, or authentication would be a guess.
-    fn by_san(&mut self, principals: Vec<At<PrincipalConfig>>) -> HashMap<String, PrincipalConfig> {
-        let mut by_san: HashMap<String, PrincipalConfig> = HashMap::new();
-        for At { it: p, .. } in principals {
-            let (san, at) = (p.san.get_ref().clone(), Some(p.san.span().start));
-            let value = san
-                .strip_prefix("URI:")
-                .or_else(|| san.strip_prefix("DNS:"));
-            if value.is_none_or(str::is_empty) {
-                self.problem(
-                    at,
-                    &format!("principal {}: san should be URI:… or DNS:…", p.name),
-                );
-            }
-            if by_san.values().any(|other| other.name == p.name) {
-                self.problem(at, &format!("principal {}: the name is used twice", p.name));
-            }
-            if let Some(other) = by_san.insert(san, p) {
-                self.problem(at, &format!("san is principal {}'s already", other.name));
+    fn check_tokens_are_believed(&mut self, table: &DeTable<'_>, data: &[DataPlane]) {
+        for listener in data {
+            if listener.authentication.takes_tokens() && !table.contains_key("issuers") {
+                let message = "data: authentication by jwt needs an issuer: [[issuers]] is missing";
+                self.problem_at_line(listener.line, message);
             }
         }
-        by_san
     }
 
     fn section<T: for<'de> Deserialize<'de>>(
@@ -199,7 +204,7 @@ impl Reader<'_> {
         self.value(value.clone(), name, required)
     }
 
-    fn list<T: for<'de> Deserialize<'de>>(
+    pub(super) fn list<T: for<'de> Deserialize<'de>>(
         &mut self,
         table: &DeTable<'_>,
         name: &str,
@@ -225,7 +230,7 @@ impl Reader<'_> {
 
     /// Reads a value by its type. A field at fault is reported and taken out, and the rest is
     /// read again, until every fault is found; what is missing then was reported already.
-    fn value<T: for<'de> Deserialize<'de>>(
+    pub(super) fn value<T: for<'de> Deserialize<'de>>(
         &mut self,
         mut value: Spanned<DeValue<'_>>,
         name: &str,
@@ -263,9 +268,21 @@ impl Reader<'_> {
     }
 
     pub(super) fn problem(&mut self, offset: Option<usize>, message: &str) {
-        let line = offset.map_or(0, |o| {
-            1 + self.text.bytes().take(o).filter(|&b| b == b'\n').count()
-        });
+        let line = offset.map_or(0, |o| self.line(o));
+        self.problem_at_line(line, message);
+    }
+
+    /// The line of a byte, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        1 + self
+            .text
+            .bytes()
+            .take(offset)
+            .filter(|&b| b == b'\n')
+            .count()
+    }
+
+    pub(super) fn problem_at_line(&mut self, line: usize, message: &str) {
         self.problems.push(Problem {
             line,
             message: message.to_owned(),

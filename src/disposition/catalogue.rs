@@ -61,6 +61,15 @@ carries `WWW-Authenticate` with the longest time since the person signed in that
 seconds: `Bearer error=\"insufficient_user_authentication\", …, max_age=\"900\"`.
 ";
 
+const TOKENS: &str = "
+### Why a token does not hold
+
+These codes are in the audit log only. Outside they are all `INVALID_TOKEN`, with the same words and
+`WWW-Authenticate: Bearer realm=\"vitalgate\", error=\"invalid_token\"` (RFC 6750): what is wrong with
+a token would tell a thief or a forger what to mend. `TOKEN_REQUIRED` has the challenge without an
+error.
+";
+
 const REVIEW: &str = "
 ## Reviews
 
@@ -82,10 +91,13 @@ alert only when it first reads.
 |---|---|
 | `NO_CLIENT_CERTIFICATE` | `certificate_required` (116) |
 | `UNTRUSTED_CERTIFICATE` | `unknown_ca` (48), `bad_certificate` (42), `unsupported_certificate` (43) or `decrypt_error` (51) |
+| `CERTIFICATE_REVOKED` | `certificate_revoked` (44) |
+| `REVOCATION_UNKNOWN` | `unknown_ca` (48) |
 | `CERTIFICATE_NOT_CURRENT` | `certificate_expired` (45), for one that is not valid yet too |
 | `HANDSHAKE_FAILED` | `protocol_version` (70), `handshake_failure` (40) or whichever fits; none when time ran out |
 
-A certificate that expires while its connection is open is refused with 403 on the next request.
+A certificate that expires or is revoked while its connection is open, or whose CA is no longer
+trusted, is refused with 403 on the next request; so is one on a resumed session.
 
 ## Broken request heads
 
@@ -250,7 +262,11 @@ fn written() -> String {
     text += REFUSED;
     text += &example(&Disposition::Refused(Code::Overloaded.into()));
     text += "\n## Codes\n";
-    text += &table(Code::ALL.iter().copied());
+    let (public, reasons): (Vec<Code>, Vec<Code>) =
+        Code::ALL.iter().partition(|code| code.public() == **code);
+    text += &table(public.into_iter());
+    text += TOKENS;
+    text += &table(reasons.into_iter());
     text += REVIEW;
     text += &table(
         Code::ALL
@@ -327,10 +343,11 @@ fn a_problem_document_has_its_members() {
         let refusal = Refusal::from(*code);
         assert_eq!(refusal.retry_after.is_some(), code.status() == 503);
         let document = document(&Disposition::Refused(refusal));
-        assert_eq!(document["code"], code.as_str());
+        let public = code.public();
+        assert_eq!(document["code"], public.as_str());
         assert_eq!(document["status"], code.status());
         assert_eq!(document["disposition"], "refused");
-        assert_eq!(document["title"], code.title());
+        assert_eq!(document["title"], public.title());
         let kind = document["type"].as_str().unwrap();
         assert!(kind.starts_with("urn:vitalgate:problem:") && !kind.contains('_'));
     }

@@ -18,6 +18,7 @@ use super::Application;
 use crate::{
     answer::Disposition,
     audit::Recorded,
+    authn::Principal,
     authz::{Action, Plane},
     bundle::LoadedModel,
     connection::Peer,
@@ -213,12 +214,12 @@ async fn decide(
     let (head, body) = request.into_parts();
     let pipeline = &application.pipeline;
     if let Ask::Predict(Target { model, version }) = ask {
-        let (peer, headers) = (peer.identity, head.headers);
+        let (presented, headers) = (peer.presented, head.headers);
         return pipeline
             .predict(
                 trail,
                 Call {
-                    peer,
+                    presented,
                     model,
                     version,
                     headers,
@@ -230,17 +231,24 @@ async fn decide(
     }
     // No other request has a use for a body; one that came stays unread.
     note_empty(&body, &framing);
+    if !matches!(ask, Ask::Nothing(_)) {
+        trail.action = Some(Action::ReadModel);
+    }
+    let identified = pipeline
+        .identify(trail, &peer.presented, &head.headers)
+        .await;
+    let principal = match identified {
+        Ok(principal) => principal,
+        Err(code) => return Disposition::Refused(code.into()),
+    };
     let described = match ask {
-        Ask::List => list_models(application, trail, &peer),
-        Ask::Describe(target) => find(application, trail, &peer, &target).map(|m| card(&m)),
+        Ask::List => list_models(application, trail, &principal),
+        Ask::Describe(target) => find(application, trail, &principal, &target).map(|m| card(&m)),
         Ask::Schema(target) => {
-            find(application, trail, &peer, &target).map(|m| schema::request_schema(m.spec()))
+            find(application, trail, &principal, &target).map(|m| schema::request_schema(m.spec()))
         }
         Ask::Predict(_) => Err(Code::Internal.into()),
-        Ask::Nothing(refusal) => match pipeline.identify(trail, &peer.identity) {
-            Ok(_) => Err(refusal.into()),
-            Err(code) => Err(code.into()),
-        },
+        Ask::Nothing(refusal) => Err(refusal.into()),
     };
     described.map_or_else(Disposition::from, Disposition::Answered)
 }
@@ -251,18 +259,20 @@ fn note_empty(body: &Body, framing: &Framing) {
     }
 }
 
-fn list_models(application: &Application, trail: &mut Trail, peer: &Peer) -> Result<Value, Stop> {
-    trail.action = Some(Action::ReadModel);
+fn list_models(
+    application: &Application,
+    trail: &mut Trail,
+    principal: &Arc<Principal>,
+) -> Result<Value, Stop> {
     let pipeline = &application.pipeline;
-    let principal = pipeline.identify(trail, &peer.identity)?;
     let may = |name: &str| {
         pipeline
             .authorizer
-            .authorize(Plane::Data, &principal, Action::ReadModel, name)
+            .authorize(Plane::Data, principal, Action::ReadModel, name)
     };
     let listed = pipeline
         .authorizer
-        .authorize_server(Plane::Data, &principal, Action::ReadModel);
+        .authorize_server(Plane::Data, principal, Action::ReadModel);
     trail.mark(Stage::Authorize, listed)?;
     let models: Vec<Value> = pipeline
         .models
@@ -276,16 +286,14 @@ fn list_models(application: &Application, trail: &mut Trail, peer: &Peer) -> Res
 fn find(
     application: &Application,
     trail: &mut Trail,
-    peer: &Peer,
+    principal: &Arc<Principal>,
     target: &Target,
 ) -> Result<Arc<LoadedModel>, Stop> {
-    trail.action = Some(Action::ReadModel);
     let pipeline = &application.pipeline;
-    let principal = pipeline.identify(trail, &peer.identity)?;
     let grant =
         pipeline
             .authorizer
-            .authorize(Plane::Data, &principal, Action::ReadModel, &target.model);
+            .authorize(Plane::Data, principal, Action::ReadModel, &target.model);
     let grant = trail.mark(Stage::Authorize, grant)?;
     let model = pipeline.find(grant.model(), target.version.as_deref())?;
     trail.model = Some(Arc::clone(&model));
