@@ -3,6 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 ONNXRUNTIME := target/onnxruntime/lib/libonnxruntime.so.1.31.1
 TEST_VENV := target/test-venv
+SOFTHSM := /usr/lib/softhsm/libsofthsm2.so
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 TRAIN_VENV := target/train-venv
@@ -19,6 +20,9 @@ run: $(ONNXRUNTIME)  ## Serve the signed demo models on https://127.0.0.1:8443, 
 	target/release/vitalgate dev
 
 test: $(ONNXRUNTIME) $(TEST_VENV)/ready  ## Run all tests
+	@if [ ! -e $(SOFTHSM) ]; then \
+		echo "skipped: the PKCS#11 tests, for want of $(SOFTHSM) (Debian: apt-get install softhsm2)"; \
+	fi
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo test --locked --doc && cargo nextest run --locked --workspace; \
 	else \

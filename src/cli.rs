@@ -11,6 +11,8 @@ mod check;
 mod dev;
 mod policy;
 mod serve;
+#[cfg(feature = "tools")]
+mod signing_key;
 
 /// Serves signed clinical models over mutual TLS, and screens every input first.
 #[derive(Debug, Parser)]

@@ -10,11 +10,11 @@
 //! statement read and compared with those same bytes. [`Verified`] owns the bytes that were
 //! hashed and knows no path, so nothing swapped on disk afterwards can reach a loader.
 //!
-//! Limits: a certificate's `KeyUsage` bits are not looked at (the extended key usage is), a
-//! pinned root's own expiry is not either, and there is no revocation list: the release policy
-//! ([`super::policy`]) names signers and revokes them.
+//! Limit: there is no revocation list; the release policy ([`super::policy`]) names signers and
+//! revokes them.
 
 mod chain;
+mod curve;
 pub(super) mod dsse;
 mod envelope;
 mod error;
@@ -27,6 +27,7 @@ mod tree;
 
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
+pub use curve::Curve;
 pub use error::SigningError;
 pub(super) use error::excerpt;
 pub(super) use keys::PublicKey;

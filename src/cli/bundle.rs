@@ -3,11 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
 use clap::Subcommand;
+use rustix::fs::OFlags;
 use vitalgate::bundle::{
     BUNDLE_DIRECTORY, MODEL_FILE,
     signing::{Contents, Limits, SigningError},
@@ -17,22 +19,28 @@ use super::Failure;
 use vitalgate::error_chain::one_line;
 
 mod bom;
+#[cfg(feature = "tools")]
 mod build;
 mod card;
 mod inspect;
+#[cfg(feature = "tools")]
 mod keygen;
 mod networks;
 mod report;
+#[cfg(feature = "tools")]
 mod sign;
 mod verify;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BundleCommand {
     /// Make a bundle from model.json and ONNX files, checking all that the server will check.
+    #[cfg(feature = "tools")]
     Build(build::BuildArguments),
-    /// Make a P-256 key pair for signing: PREFIX.key and PREFIX.pub.
+    /// Make a key pair for signing, in files or in a token.
+    #[cfg(feature = "tools")]
     Keygen(keygen::KeygenArguments),
     /// Sign a bundle.
+    #[cfg(feature = "tools")]
     Sign(sign::SignArguments),
     /// Verify one signature over a directory: exit 0, or 1 with the reason.
     Verify(verify::VerifyArguments),
@@ -42,8 +50,11 @@ pub(crate) enum BundleCommand {
 
 pub(crate) fn run(command: BundleCommand) -> Result<(), Failure> {
     match command {
+        #[cfg(feature = "tools")]
         BundleCommand::Build(arguments) => build::run(&arguments),
+        #[cfg(feature = "tools")]
         BundleCommand::Keygen(arguments) => keygen::run(&arguments),
+        #[cfg(feature = "tools")]
         BundleCommand::Sign(arguments) => sign::run(&arguments),
         BundleCommand::Verify(arguments) => verify::run(&arguments),
         BundleCommand::Inspect(arguments) => inspect::run(&arguments),
@@ -86,9 +97,20 @@ fn read_bundle(bundle: &Path) -> Result<Contents, Failure> {
 /// Reads a file the caller named, up to what a bundle may hold in one.
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let limit = Limits::default().file_bytes;
+    // Opening a FIFO must not wait for a writer, nor reading a device never end.
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+    File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .and_then(|file| {
+            if file.metadata()?.is_file() {
+                file.take(limit + 1).read_to_end(&mut bytes)
+            } else {
+                Err(io::Error::other("not a regular file"))
+            }
+        })
         .map_err(|error| Failure::Environment(anyhow!("{}: {error}", path.display())))?;
     if bytes.len() as u64 > limit {
         return Err(Failure::DoesNotHold(anyhow!(
@@ -98,8 +120,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     }
     Ok(bytes)
 }
-
-pub(crate) use sign::private_key;
 
 /// Prints a result. A reader that has left is no failure of ours.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {

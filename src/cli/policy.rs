@@ -1,11 +1,6 @@
 //! `vitalgate policy`: write, sign and show release policies; check an access policy.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::anyhow;
 use clap::Subcommand;
@@ -14,21 +9,24 @@ use vitalgate::{
     error_chain::one_line,
 };
 
-use super::{
-    Failure,
-    bundle::{print, private_key},
-};
+use super::{Failure, bundle::print};
 
 mod check;
+#[cfg(feature = "tools")]
 mod new;
 mod show;
+#[cfg(feature = "tools")]
 mod sign;
+#[cfg(feature = "tools")]
+mod whole_file;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Write a release policy, to be signed.
+    #[cfg(feature = "tools")]
     New(new::NewArguments),
     /// Sign a release policy; a policy that is signed already gets one more signature.
+    #[cfg(feature = "tools")]
     Sign(sign::SignArguments),
     /// Show what a release policy says and who signed it: exit 1 when the keys given did not.
     Show(show::ShowArguments),
@@ -39,7 +37,9 @@ pub(crate) enum PolicyCommand {
 
 pub(crate) fn run(command: PolicyCommand) -> Result<(), Failure> {
     match command {
+        #[cfg(feature = "tools")]
         PolicyCommand::New(arguments) => new::run(&arguments),
+        #[cfg(feature = "tools")]
         PolicyCommand::Sign(arguments) => sign::run(&arguments),
         PolicyCommand::Show(arguments) => show::run(&arguments),
         PolicyCommand::Check(arguments) => check::run(&arguments),
@@ -63,28 +63,4 @@ fn read_draft(path: &Path) -> Result<(Vec<u8>, Draft), Failure> {
         Failure::DoesNotHold(anyhow!("{}: {}", path.display(), one_line(&error)))
     })?;
     Ok((bytes, draft))
-}
-
-/// Writes a file as a whole, or not at all.
-fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
-    let Some(name) = path.file_name() else {
-        return Err(Failure::usage(anyhow!("--out must name a file")));
-    };
-    let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
-    let staged: PathBuf = path.with_file_name(name);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&staged)
-        .map_err(failed)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&staged, path));
-    if written.is_err() {
-        drop(fs::remove_file(&staged));
-    }
-    written.map_err(failed)
 }

@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "tests"
 )]
@@ -19,6 +20,8 @@ use vitalgate::bundle::model::{ModelSpec, RawModel};
 
 mod interop;
 mod making;
+mod token;
+mod vectors;
 
 /// The crate's root.
 fn root() -> &'static Path {

@@ -172,6 +172,15 @@ pub enum SigningError {
     /// The signer's certificate is malformed.
     #[error("signing certificate: cannot be read")]
     Leaf(#[source] webpki::Error),
+    /// An issuer's certificate is malformed.
+    #[error("certificate {position} of the chain: cannot be read")]
+    Issuer {
+        /// Its place, the signer's being 1.
+        position: usize,
+    },
+    /// The signer's certificate is for other uses of its key.
+    #[error("signing certificate: its key usage does not include digital signatures")]
+    KeyUsage,
     /// No valid path now from the signer's certificate to a trusted root.
     #[error("signing certificate: not trusted for code signing now")]
     Chain(#[source] webpki::Error),

@@ -3,24 +3,19 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::json;
-use vitalgate::bundle::{
-    SIGNATURES_DIRECTORY,
-    signing::{self, SigningKey},
-};
-use zeroize::Zeroizing;
+use vitalgate::bundle::{SIGNATURES_DIRECTORY, signing};
 
 use super::{Failure, bundle_directory, networks, print, read_bundle, version_directory};
+use crate::cli::signing_key::KeyArguments;
 use vitalgate::error_chain::one_line;
 
-/// More than any PEM file of one EC key.
-const MAX_KEY: u64 = 64 << 10;
 /// How far into an existing file we look for the mark of a signature.
 const HEAD: u64 = 64 << 10;
 
@@ -28,9 +23,8 @@ const HEAD: u64 = 64 << 10;
 pub(crate) struct SignArguments {
     /// The bundle, or the version's directory that holds it as `bundle/`.
     directory: PathBuf,
-    /// The private key, PEM, readable by its owner only.
-    #[arg(long, value_name = "PEM")]
-    key: PathBuf,
+    #[command(flatten)]
+    key: KeyArguments,
     /// Where to write the signature [default: signatures/<16 digits of the key id>.sig beside the
     /// bundle].
     #[arg(long, value_name = "FILE")]
@@ -47,19 +41,16 @@ pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
         Failure::DoesNotHold(anyhow!("{}: not signed: {reason}", bundle.display()))
     };
     let (spec, _) = networks::examine(contents.unverified()).map_err(refused)?;
-    let key = private_key(&arguments.key)?;
-    let text =
-        signing::sign(&contents, &spec.name, &key).map_err(|error| refused(one_line(&error)))?;
+    let key = arguments.key.open()?;
+    let text = signing::sign(&contents, &spec.name, key.signer())
+        .map_err(|error| refused(one_line(&error)))?;
 
     let file = match &arguments.signature {
         Some(file) => file.clone(),
         None => version_directory(&bundle)
             .map_err(Failure::environment)?
             .join(SIGNATURES_DIRECTORY)
-            .join(format!(
-                "{}.sig",
-                key.key_id().get(..16).unwrap_or_default()
-            )),
+            .join(format!("{}.sig", key.id().get(..16).unwrap_or_default())),
     };
     write(&file, &bundle, &text)?;
 
@@ -69,7 +60,7 @@ pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
             "model": spec.name,
             "version": spec.version,
             "digest": format!("sha256:{digest}"),
-            "signer": key.key_id(),
+            "signer": key.id(),
             "signature": file.display().to_string(),
         })
         .to_string()
@@ -78,34 +69,10 @@ pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
             "signed     {} version {}\ndigest     sha256:{digest}\nsigner     key {}\nsignature  {}",
             spec.name,
             spec.version,
-            key.key_id(),
+            key.id(),
             file.display(),
         )
     })
-}
-
-/// Reads the private key, unless others can too: whoever can read it can sign.
-pub(crate) fn private_key(path: &Path) -> Result<SigningKey, Failure> {
-    let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
-    let file = File::open(path).map_err(failed)?;
-    // Asked of the opened file, so that it is about the bytes we read.
-    let about = file.metadata().map_err(failed)?;
-    let unusable = |reason: &str| Failure::Environment(anyhow!("{}: {reason}", path.display()));
-    if !about.is_file() || about.len() > MAX_KEY {
-        return Err(unusable("not a private key file"));
-    }
-    if about.mode() & 0o077 != 0 {
-        return Err(unusable(&format!(
-            "the private key can be read by others (mode {:03o}); chmod 600 it, and replace it if \
-             anyone may have",
-            about.mode() & 0o777
-        )));
-    }
-    // Room for all of it at once: a vector that grows leaves copies behind.
-    let room = usize::try_from(about.len()).unwrap_or_default();
-    let mut pem = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
-    file.take(MAX_KEY).read_to_end(&mut pem).map_err(failed)?;
-    SigningKey::from_pkcs8_pem(&pem).map_err(|error| unusable(&one_line(&error)))
 }
 
 /// Writes the signature beside its place and moves it there, so that no reader sees half of one.

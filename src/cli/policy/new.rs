@@ -17,7 +17,7 @@ use vitalgate::{
     error_chain::one_line,
 };
 
-use super::{Failure, failure, print, write_whole};
+use super::{Failure, failure, print, whole_file::write_whole};
 
 #[derive(Debug, Args)]
 pub(crate) struct NewArguments {

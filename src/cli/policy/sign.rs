@@ -6,15 +6,15 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, failure, print, private_key, read_draft, write_whole};
+use super::{Failure, failure, print, read_draft, whole_file::write_whole};
+use crate::cli::signing_key::KeyArguments;
 
 #[derive(Debug, Args)]
 pub(crate) struct SignArguments {
     /// The policy, as `policy new` wrote it or signed already.
     file: PathBuf,
-    /// The private key, PEM, readable by its owner only.
-    #[arg(long, value_name = "PEM")]
-    key: PathBuf,
+    #[command(flatten)]
+    key: KeyArguments,
     /// Where to write the signed policy. The same policy there, signed by others, keeps their
     /// signatures; anything else there is not overwritten.
     #[arg(long, value_name = "FILE")]
@@ -41,16 +41,13 @@ pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
             draft = there;
         }
     }
-    let key = private_key(&arguments.key)?;
-    let text = draft.sign(&key).map_err(|error| failure(&error))?;
+    let key = arguments.key.open()?;
+    let text = draft.sign(key.signer()).map_err(|error| failure(&error))?;
     write_whole(&arguments.out, &text)?;
     let serial = draft.terms().serial();
     print(&if arguments.json {
-        json!({"policy": out.to_string(), "serial": serial, "signer": key.key_id()}).to_string()
+        json!({"policy": out.to_string(), "serial": serial, "signer": key.id()}).to_string()
     } else {
-        format!(
-            "signed  {out}\nserial  {serial}\nsigner  key {}",
-            key.key_id()
-        )
+        format!("signed  {out}\nserial  {serial}\nsigner  key {}", key.id())
     })
 }
