@@ -304,14 +304,19 @@ fn judge(policy: &AccessPolicy, question: &Question<'_>) -> Result<(), Refusal> 
     if policy.permits(question) {
         return Ok(());
     }
-    let stepped_up = question.with(Factors::fresh(0));
+    let with_token = question.claims.with_token();
+    let stepped_up = Question {
+        claims: &with_token,
+        factors: Factors::fresh(0),
+        ..*question
+    };
     if policy.permits(&stepped_up) {
         return Err(Refusal {
-            max_age: policy.longest_age(question),
+            max_age: policy.longest_age(&stepped_up),
             ..Code::StepUpRequired.into()
         });
     }
-    let granted = question.claims.with_any_model();
+    let granted = with_token.with_any_model();
     let with_model = Question {
         claims: &granted,
         ..stepped_up

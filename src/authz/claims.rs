@@ -37,6 +37,18 @@ impl<'a> Claims<'a> {
         }
     }
 
+    /// The same principal, did it show a token as well.
+    pub(super) fn with_token(&self) -> Self {
+        let authentication = match self.authentication {
+            "mtls" => "mtls+jwt",
+            other => other,
+        };
+        Self {
+            authentication,
+            ..self.clone()
+        }
+    }
+
     /// As an entity. Names go in as values and are never parsed, whatever is in them.
     pub(super) fn entity(&self, names: &Names) -> Option<Entity> {
         let models = self.models.iter().filter(|name| *name != "*");

@@ -287,6 +287,7 @@ pub(super) struct Names {
     model_type: EntityTypeName,
     role_type: EntityTypeName,
     plane_type: EntityTypeName,
+    authentication_type: EntityTypeName,
     action_type: EntityTypeName,
     server: EntityUid,
 }
@@ -299,6 +300,7 @@ impl Names {
             model_type: "Model".parse().ok()?,
             role_type: "Role".parse().ok()?,
             plane_type: "Plane".parse().ok()?,
+            authentication_type: "Authentication".parse().ok()?,
             action_type: "Action".parse().ok()?,
             server: EntityUid::from_type_name_and_id(server, EntityId::new("vitalgate")),
         })
@@ -318,6 +320,10 @@ impl Names {
 
     pub(super) fn plane(&self, plane: Plane) -> EntityUid {
         uid(&self.plane_type, plane.as_str())
+    }
+
+    pub(super) fn authentication(&self, name: &str) -> EntityUid {
+        uid(&self.authentication_type, name)
     }
 
     pub(super) fn action(&self, action: Action) -> EntityUid {

@@ -74,10 +74,10 @@ impl Question<'_> {
             auth_age,
         } = self.factors;
         let entity = RestrictedExpression::new_entity_uid;
-        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let authentication = names.authentication(self.claims.authentication);
         let known = [
             ("plane", entity(names.plane(self.plane))),
-            ("authentication", text(self.claims.authentication)),
+            ("authentication", entity(authentication)),
             ("multi_factor", RestrictedExpression::new_bool(multi_factor)),
         ];
         let age = auth_age.map(|age| ("auth_age", RestrictedExpression::new_long(age)));

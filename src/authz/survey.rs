@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use super::{
     AccessPolicy, Action, Plane, PolicyProblem, Role,
     claims::Claims,
+    judge,
     question::{Factors, Question, Resource},
 };
+use crate::disposition::Code;
 
 /// Ways to be authenticated, as audit records write them.
 const AUTHENTICATIONS: [&str; 3] = ["mtls", "jwt", "mtls+jwt"];
@@ -134,12 +136,10 @@ fn cell(
             resource,
             factors: Factors::NONE,
         };
-        if policy.permits(&question) {
-            Cell::Always
-        } else if policy.permits(&question.with(Factors::fresh(0))) {
-            Cell::StepUp(policy.longest_age(&question))
-        } else {
-            Cell::Never
+        match judge(policy, &question) {
+            Ok(()) => Cell::Always,
+            Err(refusal) if refusal.code == Code::StepUpRequired => Cell::StepUp(refusal.max_age),
+            Err(_) => Cell::Never,
         }
     });
     let [first, ..] = asked;

@@ -4,6 +4,7 @@ mod faulty;
 mod remembered;
 mod shipped;
 mod step_up;
+mod surveyed;
 
 fn policy(text: &str) -> AccessPolicy {
     AccessPolicy::parse(text).unwrap()
