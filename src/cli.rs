@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use vitalgate::error_chain::one_line;
 
+mod audit;
 mod bundle;
 mod check;
 #[cfg(feature = "tools")]
@@ -42,6 +43,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Verify and export audit logs.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Make, sign, verify and inspect model bundles.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
@@ -101,6 +105,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Serve { config } => serve::run(&config),
         Command::Check { config, json } => check::run(&config, json),
+        Command::Audit(command) => audit::run(command),
         Command::Bundle(command) => bundle::run(command),
         Command::Policy(command) => policy::run(command),
     };

@@ -43,7 +43,11 @@ pub fn check_ranges(observed: Observed) -> Result<Plausible, Rejection> {
     let mut reasons = Vec::new();
     let faults: Vec<InputFault> = impossible_values(&row).collect();
     if !faults.is_empty() {
-        return Err(Rejection { spec, faults });
+        return Err(Rejection {
+            spec,
+            faults,
+            subject: None,
+        });
     }
     for (index, (feature, &value)) in spec.features.iter().zip(row.values()).enumerate() {
         if !feature.expected.contains(value) {
@@ -129,7 +133,11 @@ pub fn check_consistency(plausible: Plausible) -> Result<Consistent, Rejection> 
         }
     }
     if !faults.is_empty() {
-        return Err(Rejection { spec, faults });
+        return Err(Rejection {
+            spec,
+            faults,
+            subject: None,
+        });
     }
     row.reasons.append(&mut reasons);
     Ok(Consistent(row))

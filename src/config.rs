@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::inference::Execution;
 
+mod audit;
 mod authorization;
 mod issuers;
 mod listeners;
@@ -27,6 +28,7 @@ pub use issuers::{IssuerConfig, KeyLocation, RoleMapping};
 pub use listeners::{DataPlane, Methods};
 pub use principals::PrincipalConfig;
 
+pub use audit::{Audit, AuditMode, Keys};
 pub use authorization::Authorization;
 
 /// Largest configuration file, bytes.
@@ -71,6 +73,8 @@ pub struct Config {
     pub audit: Audit,
     /// Who may do what.
     pub authorization: Authorization,
+    /// Keys of fingerprints and pseudonyms.
+    pub keys: Keys,
     /// Who may call.
     pub principals: Vec<PrincipalConfig>,
     /// Whose tokens are believed.
@@ -185,24 +189,6 @@ pub struct ServedModel {
     pub version: u32,
 }
 
-/// `[audit]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Audit {
-    /// Directory of the log.
-    pub directory: PathBuf,
-    /// When a record counts as accepted.
-    pub mode: AuditMode,
-}
-
-/// When an audit record counts as accepted.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum AuditMode {
-    /// `write(2)` has returned: a killed process loses nothing. fsync follows within 100 ms.
-    Written,
-}
-
 impl Config {
     /// Reads and parses `path`.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
@@ -226,7 +212,13 @@ impl Config {
     }
 
     fn anchor_paths(&mut self, directory: &Path) {
-        let paths = [&mut self.repository, &mut self.audit.directory];
+        let paths = [
+            &mut self.repository,
+            &mut self.audit.directory,
+            &mut self.audit.key,
+            &mut self.keys.fleet,
+            &mut self.keys.pseudonym,
+        ];
         let tls = self.data.iter_mut().flat_map(|data| {
             let files = &mut data.files;
             [&mut files.certificate, &mut files.key]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::{bundle::model::ModelSpec, phi::Phi};
+use crate::{audit::Subject, bundle::model::ModelSpec, phi::Phi};
 
 /// The four outcomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +172,8 @@ pub struct Rejection {
     pub spec: Arc<ModelSpec>,
     /// At least one.
     pub faults: Vec<InputFault>,
+    /// Whom the input is about, where it could be read; for its pseudonym only.
+    pub subject: Option<Subject>,
 }
 
 impl Rejection {

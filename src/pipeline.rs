@@ -10,6 +10,7 @@ use axum::{body::Body, http::HeaderMap};
 use crate::{
     admission::Admitter,
     answer::Disposition,
+    audit::Identifiers,
     authn::{self, Authenticator, Presented, Principal},
     authz::{Action, Authorizer, Plane},
     bundle::{LoadedModel, Models},
@@ -19,7 +20,7 @@ use crate::{
     inference::ScoreError,
     receive::{self, BodyLimits, Framing},
     review::{self, Withheld},
-    schema,
+    schema::{self, Observed},
     trail::{Stage, Trail},
 };
 
@@ -38,6 +39,8 @@ pub struct Pipeline {
     pub admitter: Admitter,
     /// Bounds on a body.
     pub body: BodyLimits,
+    /// Keys of what is kept across requests.
+    pub identifiers: Identifiers,
 }
 
 /// A request for a prediction, as it arrived.
@@ -141,14 +144,28 @@ impl Pipeline {
         );
         let body = trail.mark(S::Receive, body.await)?;
         let model = admission.model();
-        let observed = trail.mark(S::Parse, schema::parse(model.spec(), body.expose()));
+        let observed = schema::parse(model.spec(), body.expose());
         drop(body);
+        self.name_input(trail, &observed);
+        let observed = trail.mark(S::Parse, observed);
         let plausible = trail.mark(S::Ranges, clinical::check_ranges(observed?))?;
         let consistent = trail.mark(S::Consistency, clinical::check_consistency(plausible))?;
         let cleared = trail.mark(S::Clear, review::clear(consistent))?;
         let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
         let consensus = trail.mark(S::Agree, consensus::agree(scores))?;
         Ok(trail.mark(S::Harden, hardening::release(consensus)))
+    }
+
+    /// Notes which input and which patient it is, without saying so to anybody without the keys.
+    fn name_input(&self, trail: &mut Trail, observed: &Result<Observed, Rejection>) {
+        let subject = match observed {
+            Ok(observed) => {
+                trail.input = Some(self.identifiers.fingerprint(observed.row()));
+                observed.row().subject.as_ref()
+            }
+            Err(rejection) => rejection.subject.as_ref(),
+        };
+        trail.patient = subject.map(|subject| self.identifiers.pseudonym(subject));
     }
 
     /// Authenticates the caller and notes it, and for whom it acts, on the trail.

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use zeroize::Zeroize;
 
 use crate::{
+    audit::Subject,
     bundle::model::ModelSpec,
     disposition::ReviewReason,
     inference::{MemberOutput, Scored},
@@ -63,6 +64,8 @@ pub struct Row {
     pub(crate) imputed: FeatureSet,
     /// What the screens found so far, for a person to look at.
     pub(crate) reasons: Vec<ReviewReason>,
+    /// Whom it is about, as the caller named it.
+    pub(crate) subject: Option<Subject>,
 }
 
 impl Row {
@@ -79,6 +82,7 @@ impl Row {
             converted: FeatureSet::default(),
             imputed: FeatureSet::default(),
             reasons: Vec::new(),
+            subject: None,
         })
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiter::{Jiter, JiterError, Peek};
 
 use crate::{
+    audit::Subject,
     bundle::model::{Kind, ModelSpec},
     clinical,
     disposition::{Code, InputFault, Rejection},
@@ -22,8 +23,8 @@ mod faults;
 pub use describe::request_schema;
 use faults::{MAX_FAULTS, expected_type, push_token};
 
-/// Longest `context.encounter`, in bytes.
-const MAX_ENCOUNTER: usize = 128;
+/// Longest `context.encounter` and `context.patient`, in bytes.
+const MAX_SUBJECT: usize = 128;
 
 /// A body that had the model's schema; made only by [`parse`].
 #[derive(Debug)]
@@ -32,6 +33,11 @@ pub struct Observed(Box<Row>);
 impl Observed {
     pub(crate) fn into_row(self) -> Box<Row> {
         self.0
+    }
+
+    /// What was read, to be fingerprinted.
+    pub(crate) fn row(&self) -> &Row {
+        &self.0
     }
 }
 
@@ -75,6 +81,7 @@ pub fn parse(spec: &Arc<ModelSpec>, body: &[u8]) -> Result<Observed, Rejection> 
         Err(Rejection {
             spec: Arc::clone(spec),
             faults,
+            subject: reader.row.subject.take(),
         })
     }
 }
@@ -85,6 +92,7 @@ enum Key {
     Observations,
     Context,
     Encounter,
+    Patient,
     Feature(usize),
     Value,
     Unit,
@@ -305,38 +313,47 @@ impl Reader<'_> {
     )]
     fn context(&mut self) -> Read<()> {
         if self.json.peek()? != Peek::Object {
-            return self.wrong_type(None, "an object with encounter");
+            return self.wrong_type(None, "an object with encounter, patient");
         }
-        let mut encounter = false;
+        let (mut encounter, mut patient) = (false, false);
         self.object(
-            |_, key| {
-                if key == "encounter" {
-                    Key::Encounter
-                } else {
-                    Key::Unknown
-                }
+            |_, key| match key {
+                "encounter" => Key::Encounter,
+                "patient" => Key::Patient,
+                _ => Key::Unknown,
             },
             |reader, key| match key {
-                Key::Encounter if !std::mem::replace(&mut encounter, true) => reader.encounter(),
-                other => reader.unexpected(other, "encounter"),
+                Key::Encounter if !std::mem::replace(&mut encounter, true) => {
+                    let named = reader.subject()?.map(Subject::Encounter);
+                    // The patient says more than the encounter, whichever comes first.
+                    if reader.row.subject.is_none() {
+                        reader.row.subject = named;
+                    }
+                    Ok(())
+                }
+                Key::Patient if !std::mem::replace(&mut patient, true) => {
+                    let named = reader.subject()?.map(Subject::Patient);
+                    reader.row.subject = named.or(reader.row.subject.take());
+                    Ok(())
+                }
+                other => reader.unexpected(other, "encounter, patient"),
             },
         )
     }
 
-    fn encounter(&mut self) -> Read<()> {
+    /// An opaque string; it is hashed with a key, and otherwise not looked at.
+    fn subject(&mut self) -> Read<Option<Phi<String>>> {
         match self.json.peek()? {
-            Peek::Null => self.json.known_null(),
+            Peek::Null => self.json.known_null().map(|()| None),
             Peek::String => {
-                if self.json.known_str()?.len() > MAX_ENCOUNTER {
-                    self.fault(
-                        Code::TooLong,
-                        None,
-                        &format!("at most {MAX_ENCOUNTER} bytes"),
-                    );
+                let text = self.json.known_str()?;
+                if text.len() > MAX_SUBJECT {
+                    self.fault(Code::TooLong, None, &format!("at most {MAX_SUBJECT} bytes"));
+                    return Ok(None);
                 }
-                Ok(())
+                Ok(Some(Phi::new(text.to_owned())))
             }
-            _ => self.wrong_type(None, "an opaque string"),
+            _ => self.wrong_type(None, "an opaque string").map(|()| None),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use aws_lc_rs::rand;
 
-use crate::{authn::Principal, authz::Action, bundle::LoadedModel, clock};
+use crate::{audit::Identifier, authn::Principal, authz::Action, bundle::LoadedModel, clock};
 
 /// The stages of the request path, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,16 @@ pub struct Trail {
     /// The clinician for whom the principal acts, if its token or an authorised header says: an
     /// identifier of staff, never of a patient.
     pub on_behalf_of: Option<String>,
+    /// What an administrator's call was about: a model, a caller.
+    pub target: Option<String>,
+    /// Why an administrator called, in a code or a few words.
+    pub reason: Option<String>,
     /// The model that judged, once known.
     pub model: Option<Arc<LoadedModel>>,
+    /// Fingerprint of the input, once it was read.
+    pub input: Option<Identifier>,
+    /// Pseudonym of the patient or encounter, where one was named.
+    pub patient: Option<Identifier>,
     stages: Vec<(Stage, u32)>,
     last: Instant,
 }
@@ -84,7 +92,11 @@ impl Trail {
             action: None,
             principal: None,
             on_behalf_of: None,
+            target: None,
+            reason: None,
             model: None,
+            input: None,
+            patient: None,
             stages: Vec::with_capacity(12),
             last: clock::monotonic(),
         }

@@ -5,6 +5,7 @@ use std::{error::Error, fs, io, path::Path};
 use anyhow::anyhow;
 use serde_json::json;
 use vitalgate::{
+    audit::{Identifiers, Settings},
     authn,
     authz::{AccessPolicy, AccessPolicyError},
     bundle::check_trust,
@@ -52,6 +53,12 @@ fn unusable(config: &Config) -> Vec<Problem> {
                 }
             }
         }
+    }
+    if let Err(error) = Settings::load(&config.audit) {
+        problem(&error);
+    }
+    if let Err(error) = Identifiers::load(&config.keys.fleet, &config.keys.pseudonym) {
+        problem(&error);
     }
     for model in &config.models {
         let directory = config

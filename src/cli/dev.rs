@@ -29,6 +29,7 @@ use super::{Failure, serve};
 
 mod certificates;
 mod demo;
+mod log_keys;
 mod release;
 
 #[derive(Debug, Args)]
@@ -114,6 +115,7 @@ fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
         make_directory(&state.join(directory))?;
     }
     certificates::ensure(state, &CLIENTS.map(|(name, _)| name))?;
+    log_keys::ensure(&state.join("keys"))?;
     let signers = release::ensure(state)?;
     for (name, version, files) in demo::BUNDLES {
         let directory = state.join("repository").join(name).join(version);
@@ -224,7 +226,10 @@ fn configuration(arguments: &DevArguments) -> String {
          [trust]\npolicy = \"policy/release.dsse.json\"\n\
          policy_keys = [\"keys/policy-root.pub\"]\npolicy_threshold = 1\nmin_serial = 1\n\
          state = \"trust-state.json\"\n\n\
-         [audit]\ndirectory = \"audit\"\nmode = \"written\"\n\n\
+         [audit]\ndirectory = \"audit\"\nmode = \"written\"\n\
+         origin = \"vitalgate.internal/dev\"\nkey = \"keys/audit.key\"\n\
+         segment_bytes = 268435456\n\n\
+         [keys]\nfleet = \"keys/fleet.key\"\npseudonym = \"keys/pseudonym.key\"\n\n\
          [authorization]\npolicy = \"policy/access.cedar\"\n"
     );
     let models = demo::BUNDLES.map(|(name, version, _)| {
@@ -253,7 +258,7 @@ fn announce(config: &Config, state: &Path) {
         "vitalgate dev: throw-away keys and demo models. NOT FOR PATIENTS.\n\
          \n  data plane  https://{listen}   (mutual TLS; client certificates in {state}/clients)\
          \n  health      http://{health}/readyz\
-         \n  audit log   {state}/audit/audit.jsonl\
+         \n  audit log   {state}/audit/audit.jsonl   (public key {state}/keys/audit.pub)\
          \n  policy      {state}/policy/release.dsse.json\
          \n  config      {state}/vitalgate.toml\n\
          \nScore a patient:\n\n\

@@ -16,7 +16,7 @@ use tracing_subscriber::{
 };
 use vitalgate::{
     admission::Admitter,
-    audit::AuditLog,
+    audit::{self, AuditLog, Identifiers},
     authz::{AccessPolicy, Authorizer},
     bundle::{Authority, LoadError, Models},
     config::{Config, ReleasePolicy, Trust},
@@ -97,15 +97,23 @@ pub(crate) fn serve(
     let authorizer = Arc::new(Authorizer::new(access_policy(&config)?));
     let identity =
         Identity::load(path, &config, authorizer).map_err(|e| Failure::Environment(anyhow!(e)))?;
-    let (audit, audit_writer) = AuditLog::open(&config.audit.directory)
-        .with_context(|| format!("audit log in {}", config.audit.directory.display()))
-        .map_err(Failure::Environment)?;
+    let identifiers = Identifiers::load(&config.keys.fleet, &config.keys.pseudonym)
+        .map_err(Failure::environment)?;
+    let settings = audit::Settings::load(&config.audit).map_err(Failure::environment)?;
+    let (audit, audit_writer) = AuditLog::open(settings).map_err(Failure::environment)?;
+    let prepared = Prepared {
+        models,
+        identity,
+        audit,
+        identifiers,
+        hardening,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::environment)?;
     let served = runtime.block_on(async {
-        let listening = listen(config, models, identity, audit, hardening, ready);
+        let listening = listen(config, prepared, ready);
         let Authority::Policy(policy) = &authority else {
             return listening.await;
         };
@@ -194,14 +202,27 @@ fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
     })
 }
 
-async fn listen(
-    mut config: Config,
+/// Everything that was loaded and found good before anything listens.
+struct Prepared {
     models: Models,
     identity: Identity,
     audit: AuditLog,
-    mut hardening: Hardening,
+    identifiers: Identifiers,
+    hardening: Hardening,
+}
+
+async fn listen(
+    mut config: Config,
+    prepared: Prepared,
     ready: impl FnOnce(&Config),
 ) -> Result<(), Failure> {
+    let Prepared {
+        models,
+        identity,
+        audit,
+        identifiers,
+        mut hardening,
+    } = prepared;
     let bind = async |address| {
         TcpListener::bind(address)
             .await
@@ -251,6 +272,7 @@ async fn listen(
                 bytes: limits.body_bytes,
                 time: limits.body(),
             },
+            identifiers,
         },
         audit,
         hardening,

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The sections of the file, in the order they are documented.
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "repository",
     "data",
     "health",
@@ -23,6 +23,7 @@ const SECTIONS: [&str; 11] = [
     "models",
     "audit",
     "authorization",
+    "keys",
     "principals",
     "issuers",
 ];
@@ -85,12 +86,14 @@ impl Reader<'_> {
         let onnxruntime = self.section(table, "onnxruntime", &["execution"]);
         let trust = self.section(table, "trust", &[]);
         let models = self.list::<ServedModel>(table, "models", &["name", "version"]);
-        let audit = self.section(table, "audit", &["directory", "mode"]);
         let authorization = if table.contains_key("authorization") {
             self.section(table, "authorization", &["policy"])
         } else {
             Some(Authorization::default())
         };
+        let logged = ["directory", "mode", "origin", "key"];
+        let audit = self.section(table, "audit", &logged);
+        let keys = self.section(table, "keys", &["fleet", "pseudonym"]);
         let principal = ["name", "roles", "models"];
         // With tokens alone, all callers may get their roles from their issuer.
         let principals = if table.contains_key("principals") || !table.contains_key("issuers") {
@@ -114,6 +117,7 @@ impl Reader<'_> {
         let trust = trust.and_then(|raw| self.trust(table, raw));
         self.check_limits(table, limits.as_ref());
         self.check_models(table, &models);
+        self.check_audit(table, audit.as_ref());
         Some(Config {
             data: data?,
             health: health?,
@@ -124,6 +128,7 @@ impl Reader<'_> {
             models: models.into_iter().map(|m| m.it).collect(),
             audit: audit?,
             authorization: authorization?,
+            keys: keys?,
             principals,
             issuers,
         })

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::MAX_ENCOUNTER;
+use super::MAX_SUBJECT;
 use crate::{
     bundle::model::{Feature, Kind, Missing, ModelSpec},
     units::MAX_UNIT_BYTES,
@@ -43,7 +43,11 @@ pub fn request_schema(spec: &ModelSpec) -> Value {
                 "properties": {
                     "encounter": {
                         "type": ["string", "null"],
-                        "description": at_most(MAX_ENCOUNTER),
+                        "description": at_most(MAX_SUBJECT),
+                    },
+                    "patient": {
+                        "type": ["string", "null"],
+                        "description": at_most(MAX_SUBJECT),
                     },
                 },
             },

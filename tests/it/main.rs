@@ -9,6 +9,10 @@ mod any_bytes;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod audit_killed;
+#[cfg(test)]
+mod audit_tampering;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod describe;

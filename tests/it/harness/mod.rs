@@ -2,12 +2,14 @@
 //! child process, and a client that writes exact bytes.
 
 mod book;
+mod log;
 mod patients;
 mod server;
 mod site;
 mod wire;
 
 pub(crate) use book::{Book, Record, codes};
+pub(crate) use log::{Verdict, log_text, segments, verify_log};
 pub(crate) use patients::{ICU_PATIENT, breast_cancer_patients, icu_patients};
 pub(crate) use server::{BINARY, Server, run_to_end};
 pub(crate) use site::{AUTHORITY, Identity, Site, Validity, model_source, sign_bundle};

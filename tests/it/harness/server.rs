@@ -1,7 +1,6 @@
 //! The server as a child process.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -13,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Record, Site, wait_until};
+use super::{Record, Site, log_text, wait_until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_vitalgate");
 
@@ -97,7 +96,7 @@ impl Server {
             child,
             data: ([127, 0, 0, 1], 0).into(),
             health: ([127, 0, 0, 1], 0).into(),
-            audit: audit_directory.join("audit.jsonl"),
+            audit: audit_directory.to_owned(),
             log,
             reader: Some(reader),
         }
@@ -113,7 +112,7 @@ impl Server {
     }
 
     pub(crate) fn audit_text(&self) -> String {
-        fs::read_to_string(&self.audit).unwrap_or_default()
+        log_text(&self.audit)
     }
 
     /// Every record so far; fails when a line is not whole.

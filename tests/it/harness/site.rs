@@ -91,6 +91,11 @@ impl Site {
         write_private(&path.join("server.key"), &key.serialize_pem());
         let (private, public) = SigningKey::generate_p256().unwrap();
         fs::write(path.join("builder.pub"), public).unwrap();
+        let (audit_private, audit_public) = vitalgate::audit::SigningKey::generate().unwrap();
+        write_private(&path.join("audit.key"), &audit_private);
+        fs::write(path.join("audit.pub"), audit_public).unwrap();
+        write_private(&path.join("fleet.key"), &"f1".repeat(32));
+        write_private(&path.join("pseudonym.key"), &"e2".repeat(32));
         Self {
             directory,
             authority,
@@ -243,7 +248,9 @@ fn configuration() -> String {
          [limits]\nbody_seconds = 10\nconcurrent_requests = 1024\n\n\
          [onnxruntime]\nexecution = \"cpu\"\n\n\
          [trust]\nkeys = [\"builder.pub\"]\n\n\
-         [audit]\ndirectory = \"audit\"\nmode = \"written\"\n\n"
+         [audit]\ndirectory = \"audit\"\nmode = \"written\"\norigin = \"it.example/log\"\n\
+         key = \"audit.key\"\n\n\
+         [keys]\nfleet = \"fleet.key\"\npseudonym = \"pseudonym.key\"\n\n"
         .to_owned();
     for (name, role, models) in PRINCIPALS {
         let principal = format!(

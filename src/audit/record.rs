@@ -1,0 +1,89 @@
+//! What a record says: who, what, on which grounds, how long. Never a value, never the caller's
+//! text, but for what the schema of the record names as a principal's name.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    answer::Disposition,
+    authn::Principal,
+    authz::Action,
+    clock,
+    trail::{Stage, Trail},
+};
+
+/// One record, without its number and chain, which the writer puts before it.
+#[derive(Serialize)]
+struct Record<'a> {
+    time: String,
+    id: &'a str,
+    principal: Option<&'a str>,
+    /// Absent when nobody was authenticated.
+    authentication: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_behalf_of: Option<&'a str>,
+    source: String,
+    action: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    model: Option<&'a str>,
+    version: Option<u32>,
+    digest: Option<String>,
+    disposition: &'static str,
+    /// Absent when there was no HTTP answer.
+    status: Option<u16>,
+    /// The precise ones, also where the answer said less.
+    codes: Vec<&'static str>,
+    features: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patient: Option<&'a str>,
+    stages_us: Stages<'a>,
+}
+
+struct Stages<'a>(&'a [(Stage, u32)]);
+
+impl Serialize for Stages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (stage, micros) in self.0 {
+            map.serialize_entry(stage.as_str(), micros)?;
+        }
+        map.end()
+    }
+}
+
+/// The record of a decision, a JSON object.
+pub(super) fn body(
+    trail: &Trail,
+    disposition: &Disposition,
+    status: Option<u16>,
+) -> Option<Vec<u8>> {
+    let model = trail.model.as_deref();
+    let record = Record {
+        time: clock::rfc3339(),
+        id: &trail.id,
+        principal: trail.principal.as_deref().map(Principal::name),
+        authentication: trail.principal.as_deref().map(Principal::authentication),
+        on_behalf_of: trail.on_behalf_of.as_deref(),
+        source: trail.source.to_string(),
+        action: trail.action.map(Action::as_str),
+        target: trail.target.as_deref(),
+        reason: trail.reason.as_deref(),
+        model: model.map(|m| m.spec().name.as_str()),
+        version: model.map(|m| m.spec().version),
+        digest: model.map(|m| format!("sha256:{}", m.digest())),
+        disposition: disposition.outcome().as_str(),
+        status,
+        codes: disposition.codes().iter().map(|c| c.as_str()).collect(),
+        features: disposition.features(),
+        input: trail.input.as_deref(),
+        patient: trail.patient.as_deref(),
+        stages_us: Stages(trail.stages()),
+    };
+    let mut body = Vec::with_capacity(768);
+    serde_json::to_writer(&mut body, &record).ok()?;
+    Some(body)
+}

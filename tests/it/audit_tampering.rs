@@ -1,0 +1,439 @@
+//! A log that a real server wrote is tampered with in every way; `audit verify` finds what was
+//! done and where.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+use vitalgate::audit::{Checkpoint, SigningKey, chain, merkle::Tree};
+
+use crate::harness::{
+    BINARY, ICU_PATIENT, Server, Site, Verdict, Wire, client, log_text, post, segments, verify_log,
+    wait_until,
+};
+
+const PREDICT: &str = "/v1/models/icu-mortality/predict";
+/// Records of the log that is tampered with.
+const RECORDS: usize = 60;
+
+/// A log with several checkpoints and segments, copied anew for each case.
+struct Original {
+    site: Site,
+    /// A checkpoint that was kept elsewhere when half of the log was written.
+    anchor: PathBuf,
+}
+
+struct Copy<'o> {
+    original: &'o Original,
+    directory: TempDir,
+}
+
+fn checkpoints(directory: &Path) -> usize {
+    let names = fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
+    names
+        .filter(|path| path.extension().is_some_and(|e| e == "checkpoints"))
+        .map(|path| {
+            fs::read_to_string(path)
+                .unwrap()
+                .matches("it.example/log\n")
+                .count()
+        })
+        .sum()
+}
+
+impl Original {
+    fn write() -> Self {
+        let mut site = Site::new();
+        site.configure(
+            "key = \"audit.key\"",
+            "key = \"audit.key\"\nsegment_bytes = 12000",
+        );
+        let log = site.path().join("audit");
+        let anchor = site.path().join("kept-elsewhere");
+        let mut server = Server::start(&site);
+        let mut wire = Wire::open(&server, &client(&site, "clinician"));
+        for number in 0..RECORDS {
+            if number % 20 == 0 {
+                let before = checkpoints(&log);
+                let due = number > 0;
+                wait_until("a checkpoint", || {
+                    !due || checkpoints(&log) > before || is_signed(&log)
+                });
+            }
+            if number == RECORDS / 2 {
+                let live = fs::read_to_string(log.join("audit.checkpoints")).unwrap();
+                let last = live.split("\n\nit.example").last().unwrap();
+                let last = format!("it.example{}", last.trim_start_matches("it.example"));
+                fs::write(&anchor, last).unwrap();
+            }
+            assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 200);
+        }
+        drop(wire);
+        server.stop();
+        assert!(segments(&log).len() > 2 && checkpoints(&log) >= 3);
+        Self { site, anchor }
+    }
+
+    fn copy(&self) -> Copy<'_> {
+        let directory = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.site.path().join("audit")).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
+        }
+        Copy {
+            original: self,
+            directory,
+        }
+    }
+}
+
+/// Whether the last checkpoint covers every record.
+fn is_signed(log: &Path) -> bool {
+    let records = log_text(log).lines().count();
+    let live = fs::read_to_string(log.join("audit.checkpoints")).unwrap_or_default();
+    let sizes = live
+        .split("it.example/log\n")
+        .filter_map(|note| note.lines().next());
+    sizes.last() == Some(records.to_string().as_str())
+}
+
+impl Copy<'_> {
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The file that a record is in, and its line, from 0.
+    fn find(&self, seq: usize) -> (PathBuf, usize) {
+        let wanted = format!("{{\"seq\":{seq},");
+        for path in segments(self.path()) {
+            let text = fs::read_to_string(&path).unwrap();
+            if let Some(line) = text.lines().position(|l| l.starts_with(&wanted)) {
+                return (path, line);
+            }
+        }
+        panic!("no seq {seq}");
+    }
+
+    /// Changes the lines of the file that a record is in; tells where it was.
+    fn edit(&self, seq: usize, change: impl FnOnce(&mut Vec<String>, usize)) -> String {
+        let (path, line) = self.find(seq);
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines: Vec<String> = text.lines().map(|l| format!("{l}\n")).collect();
+        change(&mut lines, line);
+        fs::write(&path, lines.concat()).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        format!("{name}:{}", line + 1)
+    }
+
+    fn verify(&self, more: &[&str]) -> Verdict {
+        verify_log(
+            self.path(),
+            &self.original.site.path().join("audit.pub"),
+            more,
+        )
+    }
+
+    #[track_caller]
+    fn finds(&self, case: &str, expected: &str) {
+        let found = self.verify(&[]).found();
+        println!("{case}: {found:?}");
+        assert!(
+            found.iter().any(|f| f.starts_with(expected)),
+            "{case}: {expected}: {found:?}"
+        );
+    }
+
+    /// Removes every checkpoint of more than so many records.
+    fn forget_checkpoints_after(&self, most: u64) {
+        for path in fs::read_dir(self.path())
+            .unwrap()
+            .map(|e| e.unwrap().path())
+        {
+            if path.extension().is_some_and(|e| e == "checkpoints") {
+                let text = fs::read_to_string(&path).unwrap();
+                let kept: Vec<String> = text
+                    .split("it.example/log\n")
+                    .skip(1)
+                    .filter(|note| note.lines().next().unwrap().parse::<u64>().unwrap() <= most)
+                    .map(|note| format!("it.example/log\n{}\n", note.trim_end()))
+                    .collect();
+                fs::write(&path, kept.join("\n")).unwrap();
+            }
+        }
+    }
+
+    /// Makes the chain anew over all records, after a change of their texts.
+    fn rechain(&self, change: impl Fn(&str) -> String) -> Tree {
+        let (mut seq, mut prev, mut tree) = (0u64, chain::GENESIS, Tree::default());
+        for path in segments(self.path()) {
+            let mut out = String::new();
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                let body = change(line.split_once("\",").unwrap().1);
+                let prev_hex = hex::encode(prev);
+                let line = format!("{{\"seq\":{seq},\"prev\":\"{prev_hex}\",{body}");
+                prev = chain::line_hash(line.as_bytes());
+                tree.push(vitalgate::audit::merkle::leaf_hash(line.as_bytes()));
+                seq += 1;
+                out += &line;
+                out.push('\n');
+            }
+            fs::write(&path, out).unwrap();
+        }
+        tree
+    }
+
+    /// Cuts every record from this one on.
+    fn cut_from(&self, seq: usize) {
+        let (cut, line) = self.find(seq);
+        let mut behind = false;
+        for path in segments(self.path()) {
+            if behind {
+                fs::write(&path, "").unwrap();
+            }
+            if path == cut {
+                let text = fs::read_to_string(&path).unwrap();
+                let kept: String = text.split_inclusive('\n').take(line).collect();
+                fs::write(&path, kept).unwrap();
+                behind = true;
+            }
+        }
+    }
+}
+
+fn another_key() -> SigningKey {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(file.path(), SigningKey::generate().unwrap().0.as_bytes()).unwrap();
+    SigningKey::load(file.path()).unwrap()
+}
+
+#[test]
+fn whatever_was_done_to_a_log_is_found_and_located() {
+    let original = Original::write();
+    let whole = original.copy();
+    let verdict = whole
+        .verify(&["--anchor", original.anchor.to_str().unwrap()])
+        .holds();
+    assert_eq!(
+        (verdict.number("records"), verdict.number("unproven")),
+        (60, 0)
+    );
+    println!("untouched: {}", verdict.report);
+
+    let copy = original.copy();
+    let at = copy.edit(17, |lines, i| {
+        lines[i] = lines[i].replace("clinician", "clinicien");
+    });
+    copy.finds("a byte edited", &format!("EDITED {at} 17"));
+
+    let copy = original.copy();
+    let at = copy.edit(17, |lines, i| {
+        lines[i] = lines[i].replacen("\"seq\"", "\"sep\"", 1);
+    });
+    copy.finds("a line made unreadable", &format!("MALFORMED {at} 17"));
+
+    let copy = original.copy();
+    let at = copy.edit(17, |lines, i| drop(lines.remove(i)));
+    copy.finds("a record deleted", &format!("MISSING {at} 17"));
+
+    let copy = original.copy();
+    let at = copy.edit(17, |lines, i| lines.swap(i, i + 1));
+    let (file, line) = at.split_once(':').unwrap();
+    let behind = line.parse::<usize>().unwrap() + 1;
+    copy.finds(
+        "two records swapped",
+        &format!("REORDERED {file}:{behind} 17"),
+    );
+    let found = copy.verify(&[]).found();
+    assert!(found.iter().all(|f| !f.starts_with("MISSING")), "{found:?}");
+
+    let copy = original.copy();
+    let at = copy.edit(17, |lines, i| lines.insert(i + 1, lines[i].clone()));
+    let (file, line) = at.split_once(':').unwrap();
+    let again = line.parse::<usize>().unwrap() + 1;
+    copy.finds(
+        "a record duplicated",
+        &format!("DUPLICATED {file}:{again} 17"),
+    );
+
+    let copy = original.copy();
+    copy.cut_from(50);
+    copy.finds("the tail cut", "TRUNCATED ");
+    let verdict = copy.verify(&[]);
+    assert!(verdict.found()[0].ends_with(" 50"), "{:?}", verdict.found());
+
+    let copy = original.copy();
+    let segment = segments(copy.path())[1].clone();
+    fs::remove_file(&segment).unwrap();
+    copy.finds("a whole segment deleted", "MISSING ");
+
+    // The last record has no next one to contradict it, but a checkpoint.
+    let copy = original.copy();
+    copy.edit(59, |lines, i| {
+        lines[i] = lines[i].replace("clinician", "clinicien");
+    });
+    copy.finds("the last record edited", "NOT_AS_SIGNED ");
+
+    let copy = original.copy();
+    copy.rechain(|body| body.replacen("\"status\":200", "\"status\":422", 1));
+    copy.finds("re-chained", "NOT_AS_SIGNED audit-000001.jsonl:1 0");
+
+    forged_checkpoints(&original);
+}
+
+fn forged_checkpoints(original: &Original) {
+    let live = "audit.checkpoints";
+    let copy = original.copy();
+    let tree = copy.rechain(|body| body.replacen("\"status\":200", "\"status\":422", 1));
+    copy.forget_checkpoints_after(0);
+    let checkpoint = Checkpoint {
+        origin: "it.example/log".to_owned(),
+        size: 60,
+        root: tree.root(),
+    };
+    let note = checkpoint.sign(&another_key()).unwrap();
+    fs::write(copy.path().join(live), note).unwrap();
+    copy.finds(
+        "re-chained and signed with another key",
+        &format!("FOREIGN_KEY {live}:1"),
+    );
+
+    let copy = original.copy();
+    let path = copy.path().join(live);
+    let text = fs::read_to_string(&path).unwrap();
+    let root = text.lines().nth(2).unwrap().to_owned();
+    let other = format!("{}A", &root[..root.len() - 2]) + "=";
+    fs::write(&path, text.replacen(&root, &other, 1)).unwrap();
+    copy.finds(
+        "a checkpoint forged",
+        &format!("FORGED_CHECKPOINT {live}:1"),
+    );
+
+    // A key that lies beside the log is nobody's.
+    let copy = original.copy();
+    let stranger = copy.path().join("stranger.pub");
+    fs::write(&stranger, another_key().public().to_pem()).unwrap();
+    let found = verify_log(copy.path(), &stranger, &[]).found();
+    assert!(
+        found.iter().all(|f| f.starts_with("FOREIGN_KEY")),
+        "{found:?}"
+    );
+
+    let copy = original.copy();
+    let found = copy.verify(&["--origin", "another.example/log"]).found();
+    assert!(
+        found.iter().all(|f| f.starts_with("FOREIGN_ORIGIN")),
+        "{found:?}"
+    );
+
+    let copy = original.copy();
+    for path in fs::read_dir(copy.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+    {
+        if path.extension().is_some_and(|e| e == "checkpoints") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    copy.finds("all checkpoints deleted", "NO_CHECKPOINT");
+}
+
+#[test]
+fn what_follows_the_last_checkpoint_is_unproven_and_an_anchor_proves_more() {
+    let original = Original::write();
+    let anchor = original.anchor.to_str().unwrap();
+    let anchored: u64 = fs::read_to_string(anchor)
+        .unwrap()
+        .lines()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=30).contains(&anchored), "{anchored}");
+
+    // A loss after the last checkpoint leaves no trace; the verdict says what it cannot say.
+    let copy = original.copy();
+    copy.forget_checkpoints_after(anchored);
+    copy.cut_from(40);
+    let verdict = copy.verify(&[]).holds();
+    assert_eq!(verdict.number("proven"), anchored);
+    assert_eq!(verdict.number("unproven"), 40 - anchored);
+    let output = Command::new(BINARY)
+        .args(["audit", "verify"])
+        .arg(copy.path())
+        .arg("--key")
+        .arg(original.site.path().join("audit.pub"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    println!("{text}");
+    assert!(
+        text.contains(&format!("unproven     {}", 40 - anchored)),
+        "{text}"
+    );
+
+    // Cutting log and checkpoints together leaves a log that holds, but not against the anchor.
+    let copy = original.copy();
+    let kept = usize::try_from(anchored).unwrap() - 1;
+    copy.cut_from(kept);
+    copy.forget_checkpoints_after(anchored - 1);
+    copy.verify(&[]).holds();
+    let found = copy.verify(&["--anchor", anchor]).found();
+    println!("log and checkpoints cut: {found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|f| f.starts_with("TRUNCATED") && f.ends_with(&format!(" {kept}")))
+    );
+
+    // So does making both anew: with a key that leaked, the anchor still tells.
+    let copy = original.copy();
+    let key = SigningKey::load(&original.site.path().join("audit.key")).unwrap();
+    let tree = copy.rechain(|body| body.replacen("\"status\":200", "\"status\":422", 1));
+    copy.forget_checkpoints_after(0);
+    let checkpoint = Checkpoint {
+        origin: "it.example/log".to_owned(),
+        size: 60,
+        root: tree.root(),
+    };
+    fs::write(
+        copy.path().join("audit.checkpoints"),
+        checkpoint.sign(&key).unwrap(),
+    )
+    .unwrap();
+    copy.verify(&[]).holds();
+    let found = copy.verify(&["--anchor", anchor]).found();
+    println!("made anew with the leaked key: {found:?}");
+    assert!(
+        found.iter().any(|f| f.starts_with("NOT_AS_SIGNED")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn usage_and_environment_have_exit_codes_of_their_own() {
+    let site = Site::new();
+    let key = site.path().join("audit.pub");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(BINARY)
+            .args(["audit", "verify"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (path, key) = (site.path().to_str().unwrap(), key.to_str().unwrap());
+    assert_eq!(run(&[path]).0, 2);
+    let (code, message) = run(&[path, "--key", key]);
+    assert_eq!(code, 3, "{message}");
+    assert!(message.contains("no audit log"), "{message}");
+    let (code, message) = run(&[path, "--key", &format!("{path}/ca.pem")]);
+    assert_eq!((code, message.contains("Ed25519")), (3, true), "{message}");
+}
