@@ -5,12 +5,12 @@ use vitalgate::clock;
 
 use super::*;
 
-/// A site with the certificates that `dev` makes.
+/// A site with the certificates and keys that `dev` makes.
 fn site() -> Site {
     let site = Site::new();
     let dev = dev::start(&site.path("dev"));
     drop(dev);
-    for file in ["ca.pem", "server.pem", "server.key", "clients"] {
+    for file in ["ca.pem", "server.pem", "server.key", "clients", "keys"] {
         let (from, to) = (site.path("dev").join(file), site.path(file));
         if from.is_dir() {
             copy(&from, &to);

@@ -144,8 +144,8 @@ impl Site {
              policy_threshold = 1\nmin_serial = {min_serial}\nstate = \"trust-state.json\"\n\
              [[models]]\nname = \"{MODEL}\"\nversion = {version}\n\
              [audit]\ndirectory = \"audit\"\nmode = \"written\"\n\
-             origin = \"policy.example/log\"\nkey = \"audit.key\"\n\
-             [keys]\nfleet = \"fleet.key\"\npseudonym = \"pseudonym.key\"\n\
+             origin = \"policy.example/log\"\nkey = \"keys/audit.key\"\n\
+             [keys]\nfleet = \"keys/fleet.key\"\npseudonym = \"keys/pseudonym.key\"\n\
              [[principals]]\nname = \"clinician\"\n\
              san = \"URI:spiffe://vitalgate.internal/clinician\"\nroles = [\"clinician\"]\n\
              models = [\"*\"]\n"
