@@ -34,3 +34,5 @@ mod reuse;
 mod smuggling;
 #[cfg(test)]
 mod startup;
+#[cfg(test)]
+mod tokens;

@@ -6,6 +6,7 @@ mod log;
 mod patients;
 mod server;
 mod site;
+mod tokens;
 mod wire;
 
 pub(crate) use book::{Book, Record, codes};
@@ -13,6 +14,7 @@ pub(crate) use log::{Verdict, log_text, segments, verify_log};
 pub(crate) use patients::{ICU_PATIENT, breast_cancer_patients, icu_patients};
 pub(crate) use server::{BINARY, Server, run_to_end};
 pub(crate) use site::{AUTHORITY, Identity, Site, Validity, model_source, sign_bundle};
+pub(crate) use tokens::{TokenIssuer, now, take_tokens, thumbprint};
 pub(crate) use wire::{Answer, Wire, client, client_at, client_of, post, request};
 
 use std::time::Duration;

@@ -102,6 +102,22 @@ impl Server {
         }
     }
 
+    /// The address of the listener that takes this: `mtls`, `jwt` or `mtls+jwt`.
+    pub(crate) fn listener(&self, authentication: &str) -> SocketAddr {
+        let mut address = None;
+        wait_until("the listener", || {
+            address = self.log().lines().find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                let fields = &line["fields"];
+                let it =
+                    fields["message"] == "listening" && fields["authentication"] == authentication;
+                it.then(|| fields["listener"].as_str().unwrap().parse().unwrap())
+            });
+            address.is_some()
+        });
+        address.unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -1,0 +1,755 @@
+//! Bearer tokens: what holds is taken, what does not is refused: all alike outside, each for its
+//! own reason on the record.
+
+use std::{fs, net::SocketAddr, net::TcpStream, sync::Arc};
+
+use rustls::ClientConfig;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Answer, Book, ICU_PATIENT, Identity, Server, Site, TokenIssuer, Wire, client, client_of, now,
+    request, take_tokens, thumbprint, wait_until,
+};
+
+const PREDICT: &str = "/v1/models/icu-mortality/predict";
+const BOUND: &str = "vitalgate";
+
+fn connect(to: SocketAddr, config: &Arc<ClientConfig>) -> Wire {
+    Wire::over(TcpStream::connect(to).unwrap(), config).unwrap()
+}
+
+fn without_certificate(site: &Site) -> Arc<ClientConfig> {
+    client_of(site, None, rustls::ALL_VERSIONS)
+}
+
+/// The configuration of a client, and the thumbprint of its certificate.
+fn with_certificate(site: &Site, name: &str) -> (Arc<ClientConfig>, String) {
+    let Identity { chain, key } = site.identity(name);
+    let print = thumbprint(&chain[0]);
+    let identity = Some(Identity { chain, key });
+    (client_of(site, identity, rustls::ALL_VERSIONS), print)
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+/// Posts a patient with these further headers.
+fn predict(wire: &mut Wire, headers: &str) -> Answer {
+    let headers = format!("Content-Type: application/json\r\n{headers}");
+    wire.send(&request("POST", PREDICT, &headers, ICU_PATIENT.as_bytes()));
+    wire.answer()
+}
+
+/// An answer without what differs between any two: its id and its date.
+fn without_id(answer: &Answer) -> String {
+    let id = answer.header("x-request-id").unwrap();
+    let date = answer.header("date").unwrap();
+    let text = format!("{}{}", answer.head, String::from_utf8_lossy(&answer.body));
+    text.replace(id, "ID").replace(date, "DATE")
+}
+
+fn site_with_tokens() -> (Site, TokenIssuer) {
+    let (mut site, issuer) = (Site::new(), TokenIssuer::new());
+    take_tokens(&mut site, &issuer);
+    (site, issuer)
+}
+
+/// The last record of a connection.
+fn record(server: &Server, wire: &Wire) -> Value {
+    let source = wire.source.to_string();
+    let of_it = |r: &Value| r["source"] == source.as_str();
+    server.records().into_iter().rfind(of_it).unwrap()
+}
+
+#[test]
+fn a_good_token_says_who_calls_whatever_it_is_signed_with() {
+    let (mut site, issuer) = site_with_tokens();
+    site.configure(
+        "multi_factor_amr = [\"mfa\"]\n",
+        "on_behalf_of_claim = \"fhirUser\"\nroles_claim = \"roles\"\n\
+         roles = { wards = \"clinician\" }\nmodels = [\"icu-mortality\"]\n",
+    );
+    let server = Server::start(&site);
+    let (config, to) = (without_certificate(&site), server.listener("jwt"));
+    for (algorithm, kid) in [
+        ("ES256", "p256"),
+        ("ES384", "p384"),
+        ("RS256", "rsa"),
+        ("RS384", "rsa"),
+        ("PS256", "rsa"),
+    ] {
+        let token = issuer.token(|header, _| {
+            header["alg"] = algorithm.into();
+            header["kid"] = kid.into();
+            header["typ"] = "JWT".into();
+        });
+        let mut wire = connect(to, &config);
+        // The second time it is known already.
+        for _ in 0..2 {
+            let answer = predict(&mut wire, &bearer(&token));
+            assert_eq!(answer.status, 200, "{algorithm}: {}", answer.head);
+            let record = record(&server, &wire);
+            assert_eq!(record["principal"], "ward-app");
+            assert_eq!(record["authentication"], "jwt");
+        }
+        println!("{algorithm}: {}", record(&server, &wire)["stages_us"]);
+    }
+    // One that nobody listed gets what its roles stand for.
+    let roles = |roles: Value| {
+        issuer.token(|_, claims| {
+            claims["sub"] = "dr-who@hospital".into();
+            claims["fhirUser"] = "Practitioner/42".into();
+            claims["roles"] = roles;
+        })
+    };
+    let mut wire = connect(to, &config);
+    let answer = predict(&mut wire, &bearer(&roles(json!(["wards", "root"]))));
+    assert_eq!(answer.status, 200);
+    assert_eq!(record(&server, &wire)["principal"], "idp/dr-who@hospital");
+    for stranger in [
+        json!(["root"]),
+        json!([]),
+        json!("ward"),
+        json!({"wards": 1}),
+    ] {
+        let answer = predict(&mut connect(to, &config), &bearer(&roles(stranger.clone())));
+        assert_eq!(answer.status, 401, "{stranger}");
+    }
+}
+
+#[test]
+fn every_bad_token_is_refused_for_its_own_reason_and_answered_alike() {
+    type Change = fn(&mut Value, &mut Value);
+    let (site, issuer) = site_with_tokens();
+    let stranger = TokenIssuer::new();
+    let (mut server, mut book) = (Server::start(&site), Book::default());
+    let (config, to) = (without_certificate(&site), server.listener("jwt"));
+    let changed: [(&str, Change, &str); 41] = [
+        (
+            "alg none",
+            |h, _| h["alg"] = "none".into(),
+            "TOKEN_ALGORITHM",
+        ),
+        (
+            "alg NoNe",
+            |h, _| h["alg"] = "NoNe".into(),
+            "TOKEN_ALGORITHM",
+        ),
+        (
+            "HS256 with the public key",
+            |h, _| {
+                h["alg"] = "HS256".into();
+                h["kid"] = "rsa".into();
+            },
+            "TOKEN_ALGORITHM",
+        ),
+        ("RS512", |h, _| h["alg"] = "RS512".into(), "TOKEN_ALGORITHM"),
+        (
+            "no alg",
+            |h, _| drop(h.as_object_mut().unwrap().remove("alg")),
+            "TOKEN_ALGORITHM",
+        ),
+        (
+            "alg a number",
+            |h, _| h["alg"] = 256.into(),
+            "TOKEN_MALFORMED",
+        ),
+        (
+            "an ES256 key as RS256",
+            |h, _| h["alg"] = "RS256".into(),
+            "TOKEN_KEY_MISMATCH",
+        ),
+        (
+            "an RSA key as ES256",
+            |h, _| h["kid"] = "rsa".into(),
+            "TOKEN_KEY_MISMATCH",
+        ),
+        (
+            "a P-384 key as ES256",
+            |h, _| h["kid"] = "p384".into(),
+            "TOKEN_KEY_MISMATCH",
+        ),
+        (
+            "typ of an ID token's logout",
+            |h, _| h["typ"] = "logout+jwt".into(),
+            "TOKEN_TYPE",
+        ),
+        (
+            "no typ",
+            |h, _| drop(h.as_object_mut().unwrap().remove("typ")),
+            "TOKEN_TYPE",
+        ),
+        ("crit", |h, _| h["crit"] = json!(["exp"]), "TOKEN_CRITICAL"),
+        (
+            "crit null",
+            |h, _| h["crit"] = Value::Null,
+            "TOKEN_CRITICAL",
+        ),
+        (
+            "b64 by crit",
+            |h, _| {
+                h["b64"] = false.into();
+                h["crit"] = json!(["b64"]);
+            },
+            "TOKEN_CRITICAL",
+        ),
+        (
+            "unknown kid",
+            |h, _| h["kid"] = "other".into(),
+            "TOKEN_KEY_UNKNOWN",
+        ),
+        (
+            "no kid",
+            |h, _| drop(h.as_object_mut().unwrap().remove("kid")),
+            "TOKEN_KEY_UNKNOWN",
+        ),
+        (
+            "jku of a stranger",
+            |h, _| h["jku"] = "https://127.0.0.1:1/jwks".into(),
+            "TOKEN_KEY_ADDRESS",
+        ),
+        (
+            "another issuer",
+            |_, c| c["iss"] = "https://idp.it.example/".into(),
+            "TOKEN_ISSUER",
+        ),
+        (
+            "no iss",
+            |_, c| drop(c.as_object_mut().unwrap().remove("iss")),
+            "TOKEN_CLAIM_MISSING",
+        ),
+        (
+            "another audience",
+            |_, c| c["aud"] = "https://other.it.example".into(),
+            "TOKEN_AUDIENCE",
+        ),
+        (
+            "audience in another case",
+            |_, c| c["aud"] = "https://VITALGATE.it.example".into(),
+            "TOKEN_AUDIENCE",
+        ),
+        (
+            "two audiences",
+            |_, c| c["aud"] = json!([c["aud"], "https://other"]),
+            "TOKEN_AUDIENCE",
+        ),
+        (
+            "no audience",
+            |_, c| drop(c.as_object_mut().unwrap().remove("aud")),
+            "TOKEN_CLAIM_MISSING",
+        ),
+        (
+            "expired",
+            |_, c| {
+                c["iat"] = (now() - 700).into();
+                c["exp"] = (now() - 60).into();
+            },
+            "TOKEN_EXPIRED",
+        ),
+        (
+            "not valid yet",
+            |_, c| c["nbf"] = (now() + 120).into(),
+            "TOKEN_NOT_YET_VALID",
+        ),
+        (
+            "issued in the future",
+            |_, c| c["iat"] = (now() + 120).into(),
+            "TOKEN_FROM_THE_FUTURE",
+        ),
+        (
+            "log-in in the future",
+            |_, c| c["auth_time"] = (now() + 9999).into(),
+            "TOKEN_FROM_THE_FUTURE",
+        ),
+        (
+            "too long-lived",
+            |_, c| c["exp"] = (now() + 5402).into(),
+            "TOKEN_TOO_LONG_LIVED",
+        ),
+        (
+            "no exp",
+            |_, c| drop(c.as_object_mut().unwrap().remove("exp")),
+            "TOKEN_CLAIM_MISSING",
+        ),
+        (
+            "no iat",
+            |_, c| drop(c.as_object_mut().unwrap().remove("iat")),
+            "TOKEN_CLAIM_MISSING",
+        ),
+        (
+            "exp a text",
+            |_, c| c["exp"] = "2999-01-01".into(),
+            "TOKEN_CLAIM_INVALID",
+        ),
+        (
+            "exp beyond all years",
+            |_, c| c["exp"] = 1e300.into(),
+            "TOKEN_CLAIM_INVALID",
+        ),
+        (
+            "no scope",
+            |_, c| drop(c.as_object_mut().unwrap().remove("scope")),
+            "TOKEN_SCOPE",
+        ),
+        (
+            "another scope",
+            |_, c| c["scope"] = "openid vitalgate2".into(),
+            "TOKEN_SCOPE",
+        ),
+        (
+            "bound, and no certificate",
+            |_, c| c["cnf"] = json!({"x5t#S256": thumbprint(b"x")}),
+            "TOKEN_CERTIFICATE_MISSING",
+        ),
+        (
+            "bound by something else",
+            |_, c| c["cnf"] = json!({"jkt": "x"}),
+            "TOKEN_CONFIRMATION",
+        ),
+        (
+            "bound to nothing",
+            |_, c| c["cnf"] = json!({}),
+            "TOKEN_CONFIRMATION",
+        ),
+        (
+            "bound to a short thumbprint",
+            |_, c| c["cnf"] = json!({"x5t#S256": "AAAA"}),
+            "TOKEN_CONFIRMATION",
+        ),
+        (
+            "unknown subject",
+            |_, c| c["sub"] = "stranger".into(),
+            "TOKEN_SUBJECT",
+        ),
+        (
+            "no subject",
+            |_, c| drop(c.as_object_mut().unwrap().remove("sub")),
+            "TOKEN_CLAIM_MISSING",
+        ),
+        (
+            "subject a list",
+            |_, c| c["sub"] = json!(["ward-app"]),
+            "TOKEN_CLAIM_INVALID",
+        ),
+    ];
+    let mut cases: Vec<(&str, String, &str)> = changed
+        .into_iter()
+        .map(|(case, change, code)| (case, bearer(&issuer.token(change)), code))
+        .collect();
+    let good = issuer.token(|_, _| {});
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let (header, claims) = message.split_once('.').unwrap();
+    let flip = |text: &str| {
+        let first = if text.starts_with('A') { "B" } else { "A" };
+        format!("{first}{}", &text[1..])
+    };
+    let twice = |header: &str| issuer.sign_text(header, "{\"iss\":\"x\"}");
+    cases.extend([
+        (
+            "tampered signature",
+            bearer(&format!("{message}.{}", flip(signature))),
+            "TOKEN_SIGNATURE",
+        ),
+        (
+            "no signature",
+            bearer(&format!("{message}.")),
+            "TOKEN_SIGNATURE",
+        ),
+        (
+            "somebody else's signature",
+            bearer(&stranger.token(|_, _| {})),
+            "TOKEN_SIGNATURE",
+        ),
+        (
+            "claims of another token",
+            {
+                let other = issuer.token(|_, c| c["scope"] = "vitalgate admin".into());
+                let other = other.split('.').nth(1).unwrap().to_owned();
+                bearer(&format!("{header}.{other}.{signature}"))
+            },
+            "TOKEN_SIGNATURE",
+        ),
+        (
+            "four parts",
+            bearer(&format!("{good}.x")),
+            "TOKEN_MALFORMED",
+        ),
+        ("two parts", bearer(message), "TOKEN_MALFORMED"),
+        (
+            "not base64",
+            bearer(&format!("{header}.{claims}a.{signature}")),
+            "TOKEN_MALFORMED",
+        ),
+        (
+            "not JSON",
+            bearer(&format!("AAAA.{claims}.{signature}")),
+            "TOKEN_MALFORMED",
+        ),
+        (
+            "alg twice",
+            bearer(&twice(
+                "{\"alg\":\"none\",\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":\"p256\"}",
+            )),
+            "TOKEN_MALFORMED",
+        ),
+        (
+            "a claim twice",
+            {
+                let claims = issuer.token(|_, _| {});
+                let bytes = base64_decoded(claims.split('.').nth(1).unwrap());
+                let claims = bytes.replacen('{', "{\"sub\":\"stranger\",", 1);
+                bearer(&issuer.sign_text(
+                    "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":\"p256\"}",
+                    &claims,
+                ))
+            },
+            "TOKEN_MALFORMED",
+        ),
+        ("too large", bearer(&"a".repeat(8193)), "TOKEN_TOO_LARGE"),
+        (
+            "two headers",
+            format!("{}{}", bearer(&good), bearer(&good)),
+            "AUTHORIZATION_AMBIGUOUS",
+        ),
+        (
+            "two headers, one of them bad",
+            format!("{}{}", bearer(&good), bearer("x")),
+            "AUTHORIZATION_AMBIGUOUS",
+        ),
+        (
+            "two tokens in one header",
+            bearer(&format!("{good}, Bearer {good}")),
+            "AUTHORIZATION_MALFORMED",
+        ),
+        (
+            "two spaces",
+            bearer(&format!(" {good}")),
+            "AUTHORIZATION_MALFORMED",
+        ),
+        (
+            "a tab",
+            format!("Authorization: Bearer\t{good}\r\n"),
+            "AUTHORIZATION_MALFORMED",
+        ),
+        (
+            "no scheme",
+            format!("Authorization: {good}\r\n"),
+            "AUTHORIZATION_MALFORMED",
+        ),
+        (
+            "Basic",
+            "Authorization: Basic d2FyZDphcHA=\r\n".to_owned(),
+            "AUTHORIZATION_MALFORMED",
+        ),
+        (
+            "DPoP",
+            format!("Authorization: DPoP {good}\r\n"),
+            "AUTHORIZATION_MALFORMED",
+        ),
+    ]);
+    let mut first: Option<String> = None;
+    for (case, headers, code) in &cases {
+        let mut wire = connect(to, &config);
+        let answer = predict(&mut wire, headers);
+        let text = without_id(&answer);
+        assert_eq!(answer.status, 401, "{case}: {text}");
+        assert_eq!(answer.code(), "INVALID_TOKEN", "{case}");
+        let challenge = answer.header("www-authenticate");
+        let expected = "Bearer realm=\"vitalgate\", error=\"invalid_token\"";
+        assert_eq!(challenge, Some(expected), "{case}");
+        let first = first.get_or_insert_with(|| text.clone());
+        assert_eq!(*first, text, "{case} is answered in another way");
+        println!("{case}: {code}");
+        book.expect(case, wire.source, &[&format!("401 {code}")]);
+    }
+    println!("{} bad tokens", cases.len());
+    // No token at all is no error of a token; one in the path is none.
+    for (case, path) in [
+        ("none", PREDICT.to_owned()),
+        ("in the query", format!("{PREDICT}?access_token={good}")),
+    ] {
+        let mut wire = connect(to, &config);
+        let headers = "Content-Type: application/json\r\n";
+        wire.send(&request("POST", &path, headers, ICU_PATIENT.as_bytes()));
+        let answer = wire.answer();
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (401, "TOKEN_REQUIRED")
+        );
+        let challenge = answer.header("www-authenticate");
+        assert_eq!(challenge, Some("Bearer realm=\"vitalgate\""));
+        book.expect(case, wire.source, &["401 TOKEN_REQUIRED"]);
+    }
+    // And the good one, in any spelling of its scheme.
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let mut wire = connect(to, &config);
+        let answer = predict(&mut wire, &format!("aUTHORIZATION: {scheme} {good}\r\n"));
+        assert_eq!(answer.status, 200, "{scheme}");
+        book.expect(scheme, wire.source, &["200"]);
+    }
+    book.close(&mut server);
+    assert!(
+        !server.audit_text().contains(signature),
+        "a token is on the record"
+    );
+    assert!(!server.log().contains(signature), "a token is in the log");
+}
+
+fn base64_decoded(text: &str) -> String {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    String::from_utf8(URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
+}
+
+#[test]
+fn a_bound_token_is_good_with_its_certificate_only() {
+    let (site, issuer) = site_with_tokens();
+    let (mut server, mut book) = (Server::start(&site), Book::default());
+    let to = server.listener("jwt");
+    let (own, print) = with_certificate(&site, "anybody");
+    let (other, _) = with_certificate(&site, "anybody");
+    let token = issuer.token(|_, c| c["cnf"] = json!({"x5t#S256": print}));
+    // A certificate alone is nobody here, and a known token is judged with the certificate too.
+    for (case, config, status, record) in [
+        ("its certificate", own.clone(), 200, "200"),
+        (
+            "another certificate",
+            other,
+            401,
+            "401 TOKEN_CERTIFICATE_MISMATCH",
+        ),
+        (
+            "no certificate",
+            without_certificate(&site),
+            401,
+            "401 TOKEN_CERTIFICATE_MISSING",
+        ),
+        ("its certificate again", own.clone(), 200, "200"),
+    ] {
+        let mut wire = connect(to, &config);
+        assert_eq!(predict(&mut wire, &bearer(&token)).status, status, "{case}");
+        book.expect(case, wire.source, &[record]);
+    }
+    let mut wire = connect(to, &own);
+    assert_eq!(predict(&mut wire, "").code(), "TOKEN_REQUIRED");
+    book.expect(
+        "certificate without token",
+        wire.source,
+        &["401 TOKEN_REQUIRED"],
+    );
+    book.close(&mut server);
+}
+
+#[test]
+fn an_issuer_may_have_to_bind_its_tokens() {
+    let (mut site, issuer) = site_with_tokens();
+    site.configure(
+        "require_certificate_binding = false",
+        "require_certificate_binding = true",
+    );
+    let (mut server, mut book) = (Server::start(&site), Book::default());
+    let to = server.listener("jwt");
+    let (config, print) = with_certificate(&site, "anybody");
+    let mut wire = connect(to, &config);
+    let token = issuer.token(|_, _| {});
+    assert_eq!(predict(&mut wire, &bearer(&token)).status, 401);
+    book.expect("unbound", wire.source, &["401 TOKEN_UNBOUND"]);
+    let mut wire = connect(to, &config);
+    let token = issuer.token(|_, c| c["cnf"] = json!({"x5t#S256": print}));
+    assert_eq!(predict(&mut wire, &bearer(&token)).status, 200);
+    book.expect(BOUND, wire.source, &["200"]);
+    book.close(&mut server);
+}
+
+#[test]
+fn certificate_and_token_have_to_belong_together() {
+    let (mut site, issuer) = site_with_tokens();
+    site.configure(
+        "name = \"ward-app\"\n",
+        "name = \"ward-app\"\nsan = \"URI:spiffe://it/ward-app\"\n",
+    );
+    let (mut server, mut book) = (Server::start(&site), Book::default());
+    let to = server.listener("mtls+jwt");
+    let unbound = issuer.token(|_, _| {});
+    let (ehr, print) = with_certificate(&site, "ehr");
+    let bound = issuer.token(|_, c| c["cnf"] = json!({"x5t#S256": print}));
+    let ward = client(&site, "ward-app");
+    let stranger = client(&site, "stranger");
+    for (case, config, headers, status, record) in [
+        ("one's own token", &ward, bearer(&unbound), 200, "200"),
+        (
+            "another's token",
+            &ehr,
+            bearer(&unbound),
+            401,
+            "401 TOKEN_OF_ANOTHER",
+        ),
+        ("another's token, bound", &ehr, bearer(&bound), 200, "200"),
+        (
+            "bound to another certificate",
+            &ward,
+            bearer(&bound),
+            401,
+            "401 TOKEN_CERTIFICATE_MISMATCH",
+        ),
+        ("no token", &ehr, String::new(), 401, "401 TOKEN_REQUIRED"),
+        (
+            "an unknown certificate",
+            &stranger,
+            bearer(&unbound),
+            403,
+            "403 UNKNOWN_PRINCIPAL",
+        ),
+    ] {
+        let mut wire = connect(to, config);
+        assert_eq!(predict(&mut wire, &headers).status, status, "{case}");
+        if status == 200 {
+            let record = self::record(&server, &wire);
+            assert_eq!(record["principal"], "ward-app", "{case}");
+            assert_eq!(record["authentication"], "mtls+jwt", "{case}");
+        }
+        book.expect(case, wire.source, &[record]);
+    }
+    // Without a certificate there is no connection.
+    let mut wire = connect(to, &without_certificate(&site));
+    let (rest, end) = wire.rest();
+    assert!(
+        rest.is_empty() && format!("{end:?}").contains("CertificateRequired"),
+        "{end:?}"
+    );
+    book.expect(
+        "no certificate",
+        wire.source,
+        &["null NO_CLIENT_CERTIFICATE"],
+    );
+    // And where certificates are taken, a token changes nothing.
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    assert_eq!(predict(&mut wire, &bearer("not.a.token")).status, 200);
+    assert_eq!(record(&server, &wire)["authentication"], "mtls");
+    book.expect(
+        "a token where certificates are taken",
+        wire.source,
+        &["200"],
+    );
+    book.close(&mut server);
+}
+
+#[test]
+fn a_single_use_token_is_good_once() {
+    let (mut site, issuer) = site_with_tokens();
+    site.configure(
+        "require_certificate_binding = false",
+        "require_certificate_binding = false\nsingle_use = true\njku = [\"https://ehr.it/jwks\"]",
+    );
+    let (mut server, mut book) = (Server::start(&site), Book::default());
+    let (config, to) = (without_certificate(&site), server.listener("jwt"));
+    let old = issuer.token(|_, c| c["iat"] = (now() - 60).into());
+    let listed = issuer.token(|h, _| h["jku"] = "https://ehr.it/jwks".into());
+    let unlisted = issuer.token(|h, _| h["jku"] = "https://ehr.it/jwks2".into());
+    let nameless = issuer.token(|_, c| drop(c.as_object_mut().unwrap().remove("jti")));
+    // Refused for something else, it is not used up.
+    let scopeless = issuer.token(|_, c| {
+        c["jti"] = "twice".into();
+        c["scope"] = "openid".into();
+    });
+    let scoped = issuer.token(|_, c| c["jti"] = "twice".into());
+    let again = issuer.token(|_, c| c["jti"] = "twice".into());
+    for (case, token, record) in [
+        ("first", &listed, "200"),
+        ("the same again", &listed, "401 TOKEN_REPLAYED"),
+        ("and again", &listed, "401 TOKEN_REPLAYED"),
+        ("jku not listed", &unlisted, "401 TOKEN_KEY_ADDRESS"),
+        ("without jti", &nameless, "401 TOKEN_CLAIM_MISSING"),
+        ("from before the start", &old, "401 TOKEN_OLDER_THAN_SERVER"),
+        ("without scope", &scopeless, "401 TOKEN_SCOPE"),
+        ("its jti, with scope", &scoped, "200"),
+        ("its jti, in another token", &again, "401 TOKEN_REPLAYED"),
+    ] {
+        let mut wire = connect(to, &config);
+        let answer = predict(&mut wire, &bearer(token));
+        assert_eq!(answer.status.to_string(), record[..3], "{case}");
+        book.expect(case, wire.source, &[record]);
+    }
+    // A changed configuration does not make the server forget.
+    let config_file = site.path().join("vitalgate.toml");
+    let text = fs::read_to_string(&config_file).unwrap();
+    fs::write(&config_file, format!("{text}\n# changed\n")).unwrap();
+    wait_until("the reload", || {
+        let log = server.log();
+        log.lines()
+            .any(|l| l.contains("reloaded") && l.contains("principals and issuers"))
+    });
+    let mut wire = connect(to, &config);
+    assert_eq!(predict(&mut wire, &bearer(&listed)).status, 401);
+    book.expect("after a reload", wire.source, &["401 TOKEN_REPLAYED"]);
+    book.close(&mut server);
+}
+
+#[test]
+fn only_some_may_say_for_whom_they_call() {
+    let (mut site, issuer) = site_with_tokens();
+    site.configure(
+        "subject = \"ward-app\"\n",
+        "subject = \"ward-app\"\nnames_clinician = true\n",
+    );
+    site.configure(
+        "multi_factor_amr",
+        "on_behalf_of_claim = \"fhirUser\"\nmulti_factor_amr",
+    );
+    let (mut server, mut book) = (Server::start(&site), Book::default());
+    let to = server.listener("jwt");
+    let token = issuer.token(|_, _| {});
+    let named = issuer.token(|_, c| c["fhirUser"] = "Practitioner/42".into());
+    let spaced = issuer.token(|_, c| c["fhirUser"] = "Dr Who, ward 7".into());
+    let of = |name: &str| format!("X-On-Behalf-Of: {name}\r\n");
+    for (case, token, header, record) in [
+        ("by header", &token, of("Practitioner/7"), "200"),
+        ("by token", &named, String::new(), "200"),
+        ("by both alike", &named, of("Practitioner/42"), "200"),
+        (
+            "by both, differing",
+            &named,
+            of("Practitioner/7"),
+            "400 ON_BEHALF_OF_INVALID",
+        ),
+        (
+            "with a space",
+            &token,
+            of("Dr Who"),
+            "400 ON_BEHALF_OF_INVALID",
+        ),
+        (
+            "too long",
+            &token,
+            of(&"x".repeat(129)),
+            "400 ON_BEHALF_OF_INVALID",
+        ),
+        ("empty", &token, of(""), "400 ON_BEHALF_OF_INVALID"),
+        (
+            "twice",
+            &token,
+            of("a") + &of("b"),
+            "400 ON_BEHALF_OF_INVALID",
+        ),
+        (
+            "a name with spaces in the token",
+            &spaced,
+            String::new(),
+            "401 TOKEN_CLAIM_INVALID",
+        ),
+    ] {
+        let mut wire = connect(to, &without_certificate(&site));
+        let answer = predict(&mut wire, &(bearer(token) + &header));
+        assert_eq!(answer.status.to_string(), record[..3], "{case}");
+        book.expect(case, wire.source, &[record]);
+    }
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    let answer = predict(&mut wire, &of("Practitioner/7"));
+    assert_eq!(answer.code(), "ON_BEHALF_OF_NOT_PERMITTED");
+    book.expect(
+        "not permitted",
+        wire.source,
+        &["403 ON_BEHALF_OF_NOT_PERMITTED"],
+    );
+    book.close(&mut server);
+}
