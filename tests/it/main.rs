@@ -15,6 +15,8 @@ mod audit_tampering;
 #[cfg(test)]
 mod concurrency;
 #[cfg(test)]
+mod deprovisioning;
+#[cfg(test)]
 mod describe;
 #[cfg(test)]
 mod documents;

@@ -6,6 +6,7 @@ use vitalgate::{
     authn::Authenticator,
     authz::{AccessPolicy, Authorizer},
     config::Config,
+    error_chain::one_line,
     reload::{ReloadError, Reloader, Watching},
     tls::ListenerTls,
 };
@@ -67,7 +68,8 @@ impl Identity {
                 "access policy",
                 move || files.clone(),
                 move || {
-                    let policy = AccessPolicy::load(&policy)?;
+                    let policy = AccessPolicy::load(&policy)
+                        .map_err(|e| format!("{}: {}", policy.display(), one_line(&e)))?;
                     for warning in policy.warnings() {
                         tracing::warn!(%warning, "access policy");
                     }

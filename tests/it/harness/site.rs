@@ -9,8 +9,9 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
@@ -157,6 +158,41 @@ impl Site {
     /// As [`Site::identity`], with several names and any validity.
     pub(crate) fn issue(&self, names: &[&str], validity: Validity) -> Identity {
         issue(&self.authority, names, validity)
+    }
+
+    /// Writes the authority's revocation list, `ca.crl`, with these certificates on it; it is good
+    /// for so many seconds.
+    pub(crate) fn revoke(&self, revoked: &[&CertificateDer<'_>], good_for: i64) {
+        let now = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
+        let entry = |certificate: &&CertificateDer<'_>| {
+            let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(parsed.raw_serial()),
+                revocation_time: now - time::Duration::seconds(10),
+                reason_code: Some(RevocationReason::KeyCompromise),
+                invalidity_date: None,
+            }
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now - time::Duration::hours(2),
+            next_update: now + time::Duration::seconds(good_for),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).unwrap();
+        let (new, path) = (self.path().join("ca.crl.new"), self.path().join("ca.crl"));
+        fs::write(&new, list.pem().unwrap()).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    /// Replaces the server's certificate and key.
+    pub(crate) fn renew_server(&self) {
+        let (key, params) = (KeyPair::generate().unwrap(), server_certificate());
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        write_private(&self.path().join("server.key"), &key.serialize_pem());
+        fs::write(self.path().join("server.pem"), certificate.pem()).unwrap();
     }
 
     /// A certificate of another authority, called `authority_name`, otherwise the same.

@@ -142,6 +142,13 @@ impl Wire {
         self.tls.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
+    /// The server's certificate.
+    pub(crate) fn server_certificate(&self) -> CertificateDer<'static> {
+        self.tls.conn.peer_certificates().unwrap()[0]
+            .clone()
+            .into_owned()
+    }
+
     /// Writes bytes in one piece.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).unwrap();
