@@ -220,7 +220,7 @@ fn a_token_goes_with_its_key_and_its_subject() {
     // Another key of the same name is another key.
     let other = TokenIssuer::new();
     taken(&server, "key set files", || {
-        keys(other.jwks(&["p256", "rsa"]))
+        keys(other.jwks(&["p256", "rsa"]));
     });
     let mut wire = open();
     assert_eq!(predict_with(&mut wire, &token).status, 401);

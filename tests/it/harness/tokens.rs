@@ -157,11 +157,12 @@ pub(crate) fn take_tokens(site: &mut Site, issuer: &TokenIssuer) {
         "[[principals]]\nname = \"ward-app\"\nissuer = \"idp\"\nsubject = \"ward-app\"\n\
          roles = [\"clinician\"]\nmodels = [\"*\"]\n\n",
     );
-    site.config.push_str(&format!(
+    let issuers = format!(
         "[[issuers]]\nname = \"idp\"\nissuer = \"{ISSUER}\"\naudience = [\"{AUDIENCE}\"]\n\
          jwks = \"idp.jwks\"\nscopes = [\"vitalgate\"]\nrequire_certificate_binding = false\n\
          multi_factor_amr = [\"mfa\"]\n\n"
-    ));
+    );
+    site.config.push_str(&issuers);
     std::fs::write(
         site.path().join("idp.jwks"),
         issuer.jwks(&["p256", "p384", "rsa"]),
