@@ -360,6 +360,15 @@ fn only_some_may_say_for_whom_they_call() {
         let mut wire = connect(to, &without_certificate(&site));
         let answer = predict(&mut wire, &(bearer(token) + &header));
         assert_eq!(answer.status.to_string(), record[..3], "{case}");
+        if answer.status == 200 {
+            let named = if case == "by header" {
+                "Practitioner/7"
+            } else {
+                "Practitioner/42"
+            };
+            let record = self::record(&server, &wire);
+            assert_eq!(record["on_behalf_of"], named, "{case}");
+        }
         book.expect(case, wire.source, &[record]);
     }
     let mut wire = Wire::open(&server, &client(&site, "clinician"));

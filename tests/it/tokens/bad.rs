@@ -291,7 +291,7 @@ fn broken(issuer: &TokenIssuer, good: &str) -> Vec<(&'static str, String, &'stat
         ("too large", bearer(&"a".repeat(8193)), "TOKEN_TOO_LARGE"),
         (
             "two headers",
-            format!("{}{}", bearer(good), bearer(&good)),
+            format!("{}{}", bearer(good), bearer(good)),
             "AUTHORIZATION_AMBIGUOUS",
         ),
         (
