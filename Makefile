@@ -1,8 +1,10 @@
-# Everything here does its own set-up; it needs cargo, a C compiler, python3 with pip, and make.
+# Everything here does its own set-up; it needs cargo, a C compiler, python3 with pip, make,
+# and for the tests node with npm.
 SHELL := /bin/sh
 PYTHON ?= python3
 ONNXRUNTIME := target/onnxruntime/lib/libonnxruntime.so.1.31.1
 TEST_VENV := target/test-venv
+TEST_NPM := target/test-npm
 SOFTHSM := /usr/lib/softhsm/libsofthsm2.so
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
@@ -19,7 +21,7 @@ run: $(ONNXRUNTIME)  ## Serve the signed demo models on https://127.0.0.1:8443, 
 	cargo build --release --locked
 	target/release/vitalgate dev
 
-test: $(ONNXRUNTIME) $(TEST_VENV)/ready  ## Run all tests
+test: $(ONNXRUNTIME) $(TEST_VENV)/ready $(TEST_NPM)/ready  ## Run all tests
 	@if [ ! -e $(SOFTHSM) ]; then \
 		echo "skipped: the PKCS#11 tests, for want of $(SOFTHSM) (Debian: apt-get install softhsm2)"; \
 	fi
@@ -58,13 +60,20 @@ $(ONNXRUNTIME): .ci/fetch-onnxruntime
 # Third-party programs that the tests talk to.
 $(TEST_VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(TEST_VENV)
-	$(TEST_VENV)/bin/pip install --disable-pip-version-check --quiet -r tests/requirements.txt
+	$(TEST_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r tests/requirements.txt
+	@touch $@
+
+# Without the names of a registry in the lock-file, npm asks the one it is configured for.
+$(TEST_NPM)/ready: tests/npm/package.json tests/npm/package-lock.json
+	mkdir -p $(TEST_NPM)
+	cp tests/npm/package.json tests/npm/package-lock.json $(TEST_NPM)
+	npm ci --prefix $(TEST_NPM) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # What trained the demo models.
 $(TRAIN_VENV)/ready: models/requirements.txt
 	$(PYTHON) -m venv $(TRAIN_VENV)
-	$(TRAIN_VENV)/bin/pip install --disable-pip-version-check --quiet -r $<
+	$(TRAIN_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r $<
 	@touch $@
 
 $(CARGO_DENY):

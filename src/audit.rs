@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub mod chain;
+pub mod fhir;
 mod files;
 mod finding;
 mod identifiers;
@@ -44,7 +45,7 @@ mod writer;
 
 pub use finding::{Finding, Kind, MAX_FINDINGS, Report, TornLine};
 pub use identifiers::{Identifier, Identifiers, Subject};
-pub use journal::{Snapshot, notes_in};
+pub use journal::{Snapshot, each_record, notes_in};
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use note::{Checkpoint, Note, NoteError};
 pub use verify::{Trusted, Verified, verify};

@@ -117,6 +117,30 @@ impl Snapshot {
         self.sealed.len() + usize::from(self.live.is_some())
     }
 
+    /// The log's name, as its first checkpoint has it; unverified.
+    pub fn origin(&self) -> io::Result<Option<String>> {
+        let mut names: Vec<String> = self
+            .sealed
+            .iter()
+            .map(|n| Segment::Sealed(*n).checkpoints())
+            .collect();
+        names.push(Segment::Live.checkpoints());
+        for name in names {
+            let mut line = String::new();
+            match File::open(self.directory.join(name)) {
+                Ok(file) => {
+                    BufReader::new(file.take(MAX_NOTE as u64)).read_line(&mut line)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(origin) = line.strip_suffix('\n') {
+                return Ok(Some(origin.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
     /// The checkpoints, to be read beside the lines.
     pub(super) fn notes(&mut self) -> Notes {
         let mut files: Vec<(String, PathBuf)> = Vec::new();
@@ -290,4 +314,22 @@ pub fn notes_in(mut text: &[u8]) -> io::Result<Vec<Option<Note>>> {
             return Ok(notes);
         }
     }
+}
+
+/// Hands every record of a log to `read`, oldest first; returns how many lines are no records.
+/// The last line of a file that was cut short is passed over: it was never acknowledged.
+pub fn each_record(
+    snapshot: Snapshot,
+    mut read: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<u64> {
+    let mut others = 0;
+    snapshot.each_line(|_, line| match line {
+        Line::Whole(bytes) if super::chain::parse_line(bytes).is_some() => read(bytes),
+        Line::Torn(_) => Ok(()),
+        Line::Whole(_) | Line::TooLong => {
+            others += 1;
+            Ok::<_, io::Error>(())
+        }
+    })?;
+    Ok(others)
 }

@@ -9,6 +9,8 @@ mod any_bytes;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod audit_fhir;
+#[cfg(test)]
 mod audit_killed;
 #[cfg(test)]
 mod audit_tampering;
