@@ -5,6 +5,7 @@ PYTHON ?= python3
 ONNXRUNTIME := target/onnxruntime/lib/libonnxruntime.so.1.31.1
 TEST_VENV := target/test-venv
 TEST_NPM := target/test-npm
+NODE := $(shell command -v node)
 SOFTHSM := /usr/lib/softhsm/libsofthsm2.so
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
@@ -21,7 +22,10 @@ run: $(ONNXRUNTIME)  ## Serve the signed demo models on https://127.0.0.1:8443, 
 	cargo build --release --locked
 	target/release/vitalgate dev
 
-test: $(ONNXRUNTIME) $(TEST_VENV)/ready $(TEST_NPM)/ready  ## Run all tests
+test: $(ONNXRUNTIME) $(TEST_VENV)/ready $(if $(NODE),$(TEST_NPM)/ready)  ## Run all tests
+	@if [ -z "$(NODE)" ]; then \
+		echo "skipped: the tests with programs from npm, for want of node and npm"; \
+	fi
 	@if [ ! -e $(SOFTHSM) ]; then \
 		echo "skipped: the PKCS#11 tests, for want of $(SOFTHSM) (Debian: apt-get install softhsm2)"; \
 	fi

@@ -29,6 +29,8 @@ mod harness;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod identity_provider;
+#[cfg(test)]
 mod odd_inputs;
 #[cfg(test)]
 mod readme;

@@ -4,6 +4,7 @@
 mod book;
 mod log;
 mod patients;
+mod provider;
 mod server;
 mod site;
 mod tokens;
@@ -12,9 +13,10 @@ mod wire;
 pub(crate) use book::{Book, Record, codes};
 pub(crate) use log::{Verdict, log_text, segments, verify_log};
 pub(crate) use patients::{ICU_PATIENT, breast_cancer_patients, icu_patients};
+pub(crate) use provider::IdentityProvider;
 pub(crate) use server::{BINARY, Server, run_to_end};
 pub(crate) use site::{AUTHORITY, Identity, Site, Validity, model_source, sign_bundle};
-pub(crate) use tokens::{TokenIssuer, now, take_tokens, thumbprint};
+pub(crate) use tokens::{AUDIENCE, TokenIssuer, now, take_tokens, thumbprint};
 pub(crate) use wire::{Answer, Wire, client, client_at, client_of, post, request};
 
 use std::time::Duration;
