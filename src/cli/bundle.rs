@@ -23,6 +23,7 @@ mod bom;
 mod build;
 mod card;
 mod inspect;
+mod intake;
 #[cfg(feature = "tools")]
 mod keygen;
 mod networks;

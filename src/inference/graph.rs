@@ -60,6 +60,8 @@ pub enum GraphError {
 pub struct GraphSummary {
     /// Version of the ONNX format.
     pub ir_version: i64,
+    /// The program that wrote the file, with its version; empty when it does not say.
+    pub producer: String,
     /// Operator set versions by domain; the ONNX domain is `""`.
     pub opsets: BTreeMap<String, i64>,
     /// How many nodes of each operator, subgraphs included; ONNX-ML operators as `ai.onnx.ml.Op`.
@@ -109,6 +111,11 @@ pub fn inspect(onnx: &[u8]) -> Result<GraphSummary, GraphError> {
         .filter(|input| !weights.contains(input.name.as_str()));
     Ok(GraphSummary {
         ir_version: model.ir_version,
+        producer: [&model.producer_name, &model.producer_version]
+            .map(|part| String::from_utf8_lossy(part))
+            .join(" ")
+            .trim()
+            .to_owned(),
         opsets: model
             .opset_import
             .into_iter()
@@ -176,6 +183,11 @@ impl NodeCounts {
 struct ModelProto {
     #[prost(int64, tag = "1")]
     ir_version: i64,
+    // Bytes: ONNX Runtime takes text that is not UTF-8 too.
+    #[prost(bytes = "vec", tag = "2")]
+    producer_name: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    producer_version: Vec<u8>,
     #[prost(message, optional, tag = "7")]
     graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]

@@ -3,9 +3,9 @@
 use super::*;
 
 #[expect(clippy::disallowed_methods, reason = "set by whoever runs the tests")]
-/// The `model_signing` command that `make test` installs.
-pub(super) fn reference_tool() -> Option<PathBuf> {
-    let tool = root().join("target/test-venv/bin/model_signing");
+/// A command that `make test` installs.
+pub(super) fn test_tool(name: &str) -> Option<PathBuf> {
+    let tool = root().join("target/test-venv/bin").join(name);
     if tool.exists() {
         return Some(tool);
     }
@@ -69,4 +69,9 @@ fn the_reference_tool_and_we_accept_each_other() {
     flip(&scene.path("1/bundle/reference.json"), 100);
     assert_ne!(theirs(&verify).code(), 0);
     scene.bundle(&ours).says(1, &["reference.json"]);
+}
+
+/// The reference tool's command.
+pub(super) fn reference_tool() -> Option<PathBuf> {
+    test_tool("model_signing")
 }

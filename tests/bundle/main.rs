@@ -18,8 +18,10 @@ use std::{
 use serde_json::{Value, json};
 use vitalgate::bundle::model::{ModelSpec, RawModel};
 
+mod image;
 mod interop;
 mod making;
+mod provenance;
 mod token;
 mod vectors;
 

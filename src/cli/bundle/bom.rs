@@ -1,128 +1,21 @@
-//! `bom.cdx.json`: the bundle's bill of materials, CycloneDX 1.6.
+//! `bom.cdx.json`: the bundle's bill of materials, `CycloneDX` 1.6, as it is read. What it says is its
+//! maker's account; a signature says whose.
 
-use serde_json::{Value, json};
-use vitalgate::bundle::model::ModelSpec;
+use serde::Serialize;
+use serde_json::Value;
 
-use super::networks::Network;
+#[cfg(feature = "tools")]
+pub(super) mod making;
+#[cfg(feature = "tools")]
+pub(super) mod provenance;
 
-/// What can be said without knowing where the networks come from: names, hashes, and what the
-/// graphs consist of. No time and no random number, so that building twice gives the same bytes.
-pub(super) fn minimal(spec: &ModelSpec, networks: &[Network]) -> String {
-    let version = spec.version.to_string();
-    let whole = format!("model:{}@{version}", spec.name);
-    let reference = |network: &Network| format!("member:{}", network.name);
-    let components: Vec<Value> = networks
-        .iter()
-        .map(|network| {
-            json!({
-                "type": "machine-learning-model",
-                "bom-ref": reference(network),
-                "name": network.file,
-                "version": version,
-                "hashes": [{"alg": "SHA-256", "content": network.sha256}],
-                "modelCard": {"modelParameters": {
-                    "inputs": formats(&network.graph.inputs),
-                    "outputs": formats(&network.graph.outputs),
-                }},
-                "properties": properties(network),
-            })
-        })
-        .collect();
-    let references: Vec<String> = networks.iter().map(reference).collect();
-    let mut dependencies = vec![json!({"ref": whole, "dependsOn": references})];
-    dependencies.extend(references.iter().map(|member| json!({"ref": member})));
-    let bom = json!({
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {
-            "tools": {"components": [{
-                "type": "application",
-                "name": "vitalgate",
-                "version": env!("CARGO_PKG_VERSION"),
-            }]},
-            "component": {
-                "type": "machine-learning-model",
-                "bom-ref": whole,
-                "name": spec.name,
-                "version": version,
-                "description": spec.intended_use,
-                "modelCard": {"modelParameters": {
-                    "task": format!("probability of {}", spec.outcome.name),
-                }},
-            },
-        },
-        "components": components,
-        "dependencies": dependencies,
-    });
-    format!("{bom:#}\n")
-}
-
-fn formats(tensors: &[vitalgate::inference::TensorSummary]) -> Vec<Value> {
-    tensors
-        .iter()
-        .map(|tensor| json!({"format": format!("{}: {}", tensor.name, tensor.shape)}))
-        .collect()
-}
-
-fn properties(network: &Network) -> Vec<Value> {
-    let graph = &network.graph;
-    let property =
-        |name: String, value: String| json!({"name": format!("vitalgate:{name}"), "value": value});
-    let mut list = vec![property(
-        "onnx:ir_version".to_owned(),
-        graph.ir_version.to_string(),
-    )];
-    list.extend(graph.opsets.iter().map(|(domain, version)| {
-        property(
-            format!("onnx:opset:{}", opset_name(domain)),
-            version.to_string(),
-        )
-    }));
-    list.extend(
-        graph
-            .node_counts
-            .iter()
-            .map(|(operator, count)| property(format!("onnx:nodes:{operator}"), count.to_string())),
-    );
-    list
-}
+/// Properties that say who changed and who approved; `CycloneDX` has no words for them.
+const MODIFIED_BY: &str = "vitalgate:modified_by";
+const APPROVED_BY: &str = "vitalgate:approved_by";
 
 /// The ONNX domain is written as an empty string in the file.
 pub(super) fn opset_name(domain: &str) -> &str {
     if domain.is_empty() { "ai.onnx" } else { domain }
-}
-
-/// Whether a bill of materials made elsewhere is one, and is of these networks.
-pub(super) fn check(bytes: &[u8], networks: &[Network]) -> Result<(), String> {
-    let bom: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if bom.get("bomFormat").and_then(Value::as_str) != Some("CycloneDX") {
-        return Err("not a CycloneDX document in JSON".to_owned());
-    }
-    let components = bom
-        .get("components")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    for component in components {
-        let named = |network: &&Network| {
-            component.get("name").and_then(Value::as_str) == Some(network.file.as_str())
-        };
-        let Some(network) = networks.iter().find(named) else {
-            continue;
-        };
-        let hashes = component.get("hashes").and_then(Value::as_array);
-        for hash in hashes.into_iter().flatten() {
-            let text = |field: &str| hash.get(field).and_then(Value::as_str);
-            let other = text("content")
-                .is_some_and(|content| !content.eq_ignore_ascii_case(&network.sha256));
-            if text("alg") == Some("SHA-256") && other {
-                return Err(format!("its SHA-256 of {} is another file's", network.file));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A measured performance that a bill of materials reports.
@@ -158,5 +51,102 @@ pub(super) fn metrics(bytes: &[u8]) -> Vec<Metric> {
                 interval: bound("lowerBound").zip(bound("upperBound")),
             })
         })
+        .collect()
+}
+
+/// Where the model comes from and what it is for, as far as the bill of materials says.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Origin {
+    pub(super) trained_by: Vec<String>,
+    pub(super) modified_by: Vec<String>,
+    pub(super) approved_by: Vec<String>,
+    pub(super) data: Vec<DataSet>,
+    pub(super) tools: Vec<String>,
+    pub(super) users: Vec<String>,
+    pub(super) use_cases: Vec<String>,
+    pub(super) limits: Vec<String>,
+}
+
+/// Data the model was made with.
+#[derive(Debug, Serialize)]
+pub(super) struct DataSet {
+    pub(super) name: String,
+    pub(super) version: Option<String>,
+    pub(super) sha256: Option<String>,
+    pub(super) description: Option<String>,
+}
+
+/// The model's origin, as far as it can be read.
+pub(super) fn origin(bytes: &[u8]) -> Origin {
+    let bom: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let considerations = "/metadata/component/modelCard/considerations";
+    let people = [
+        names(&bom, "/metadata/authors"),
+        names(&bom, "/metadata/component/authors"),
+    ];
+    Origin {
+        trained_by: people.concat(),
+        modified_by: stated(&bom, MODIFIED_BY),
+        approved_by: stated(&bom, APPROVED_BY),
+        data: list(&bom, "/components")
+            .filter(|component| text(component, "/type").as_deref() == Some("data"))
+            .filter_map(data_set)
+            .collect(),
+        tools: list(&bom, "/metadata/tools/components")
+            .filter_map(|tool| {
+                let name = text(tool, "/name")?;
+                Some(match text(tool, "/version") {
+                    Some(version) => format!("{name} {version}"),
+                    None => name,
+                })
+            })
+            .collect(),
+        users: words(&bom, &format!("{considerations}/users")),
+        use_cases: words(&bom, &format!("{considerations}/useCases")),
+        limits: words(&bom, &format!("{considerations}/technicalLimitations")),
+    }
+}
+
+fn data_set(component: &Value) -> Option<DataSet> {
+    let sha256 = list(component, "/hashes")
+        .find(|hash| text(hash, "/alg").as_deref() == Some("SHA-256"))
+        .and_then(|hash| text(hash, "/content"));
+    Some(DataSet {
+        name: text(component, "/name")?,
+        version: text(component, "/version"),
+        sha256,
+        description: text(component, "/data/0/description"),
+    })
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let found = value.pointer(pointer).and_then(Value::as_array);
+    found.into_iter().flatten()
+}
+
+fn text(value: &Value, pointer: &str) -> Option<String> {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+}
+
+fn words(value: &Value, pointer: &str) -> Vec<String> {
+    list(value, pointer)
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn names(value: &Value, pointer: &str) -> Vec<String> {
+    list(value, pointer)
+        .filter_map(|person| text(person, "/name"))
+        .collect()
+}
+
+fn stated(bom: &Value, name: &str) -> Vec<String> {
+    list(bom, "/metadata/component/properties")
+        .filter(|property| text(property, "/name").as_deref() == Some(name))
+        .filter_map(|property| text(property, "/value"))
         .collect()
 }

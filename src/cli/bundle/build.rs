@@ -19,7 +19,16 @@ use vitalgate::bundle::{
     signing::{Contents, Limits},
 };
 
-use super::{Failure, bom, card, networks, print, read_file};
+use super::{
+    Failure,
+    bom::{
+        making,
+        provenance::{Provenance, TrainingData},
+    },
+    card,
+    networks::{self, Network},
+    print, read_file,
+};
 use vitalgate::error_chain::one_line;
 
 const BOM_FILE: &str = "bom.cdx.json";
@@ -34,9 +43,17 @@ pub(crate) struct BuildArguments {
     /// The network of the member NAME of model.json; one for each member.
     #[arg(long = "member", value_name = "NAME=FILE.onnx", required = true, value_parser = member)]
     members: Vec<(String, PathBuf)>,
-    /// CycloneDX ML-BOM [default: a minimal one is made].
-    #[arg(long, value_name = "FILE")]
+    /// CycloneDX ML-BOM [default: one is made, of the networks and of the next two].
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provenance", "training_data"])]
     bom: Option<PathBuf>,
+    /// Who trained, modified and approved the model, with what, how well it does and its limits:
+    /// JSON, described in docs/models.md.
+    #[arg(long, value_name = "FILE")]
+    provenance: Option<PathBuf>,
+    /// A CSV file the model was trained on: its digest and counts go into the bill of materials,
+    /// never a row of it. May be given more than once.
+    #[arg(long, value_name = "CSV")]
+    training_data: Vec<PathBuf>,
     /// Fitted aggregates of the training data.
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
@@ -70,16 +87,10 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<(), Failure> {
     let mut files = read_members(&spec, &arguments.members)?;
     files.insert(MODEL_FILE.to_owned(), model);
     let (_, networks) = networks::examine(&files).map_err(refused)?;
-    let bom = match &arguments.bom {
-        Some(path) => {
-            let bytes = read_file(path)?;
-            bom::check(&bytes, &networks)
-                .map_err(|reason| refused(format!("{}: {reason}", path.display())))?;
-            bytes
-        }
-        None => bom::minimal(&spec, &networks).into_bytes(),
-    };
-    files.insert(BOM_FILE.to_owned(), bom);
+    files.insert(
+        BOM_FILE.to_owned(),
+        bill_of_materials(arguments, &spec, &networks)?,
+    );
     if let Some(path) = &arguments.reference {
         let bytes = read_file(path)?;
         check_reference(&bytes, &spec)
@@ -118,6 +129,38 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<(), Failure> {
         lines.push(format!("bundle  {}", arguments.out.display()));
         lines.join("\n")
     })
+}
+
+fn bill_of_materials(
+    arguments: &BuildArguments,
+    spec: &ModelSpec,
+    networks: &[Network],
+) -> Result<Vec<u8>, Failure> {
+    let refused = |path: &Path, reason: String| {
+        Failure::DoesNotHold(anyhow!("no bundle made: {}: {reason}", path.display()))
+    };
+    if let Some(path) = &arguments.bom {
+        let bytes = read_file(path)?;
+        making::check(&bytes, networks).map_err(|reason| refused(path, reason))?;
+        return Ok(bytes);
+    }
+    let provenance = match &arguments.provenance {
+        Some(path) => {
+            Provenance::parse(&read_file(path)?).map_err(|reason| refused(path, reason))?
+        }
+        None => Provenance::default(),
+    };
+    let data = arguments
+        .training_data
+        .iter()
+        .map(|path| TrainingData::read(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(twice) = TrainingData::repeated(&data) {
+        return Err(Failure::usage(anyhow!(
+            "--training-data {twice}: the same data is given twice"
+        )));
+    }
+    Ok(making::make(spec, networks, &provenance, &data).into_bytes())
 }
 
 fn must_be_free(out: &Path) -> Result<(), Failure> {

@@ -70,6 +70,7 @@ pub(super) fn policy(policy: ReviewPolicy) -> &'static str {
     }
 }
 
+#[cfg(feature = "tools")]
 /// A Markdown card with what `model.json` says, and a reminder of what it cannot say.
 pub(super) fn markdown(model: &RawModel) -> String {
     let row = |cells: &[String]| {

@@ -17,8 +17,8 @@ use vitalgate::bundle::{
 
 use super::{
     Failure,
-    bom::{self, Metric},
-    bundle_directory,
+    bom::{self, Metric, Origin},
+    bundle_directory, intake,
     networks::{self, Network},
     print, read_bundle, read_file, report, version_directory,
 };
@@ -39,6 +39,9 @@ pub(crate) struct InspectArguments {
     /// files: only for a bundle whose maker you trust.
     #[arg(long)]
     run: bool,
+    /// Let anything unusual about the networks count against the bundle: exit 1.
+    #[arg(long)]
+    strict: bool,
     /// Print a JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -55,6 +58,9 @@ pub(super) struct Findings {
     /// `model.json`'s own words, once it has been accepted.
     pub(super) model_json: Option<Value>,
     pub(super) metrics: Vec<Metric>,
+    pub(super) origin: Origin,
+    /// What a reviewer should ask about, although the server would take it.
+    pub(super) warnings: Vec<String>,
     /// Whether the known answers were reproduced; they are not tried unless asked for.
     pub(super) ran: bool,
     /// Why the server would refuse it, as far as was looked.
@@ -89,11 +95,16 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         metrics: files
             .get("bom.cdx.json")
             .map_or_else(Vec::new, |b| bom::metrics(b)),
+        origin: files
+            .get("bom.cdx.json")
+            .map_or_else(Origin::default, |b| bom::origin(b)),
+        warnings: Vec::new(),
         ran: false,
         problem: None,
     };
     match networks::examine(files) {
         Ok((spec, networks)) => {
+            findings.warnings = intake::warnings(&networks);
             findings.networks = networks;
             let model = files.get(MODEL_FILE).map_or(&[][..], Vec::as_slice);
             findings.model = serde_json::from_slice(model).ok();
@@ -120,6 +131,13 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
             "{}: the server would refuse it: {reason}",
             bundle.display()
         ))),
+        None if arguments.strict && !findings.warnings.is_empty() => {
+            Err(Failure::DoesNotHold(anyhow!(
+                "{}: unusual: {}",
+                bundle.display(),
+                findings.warnings.join("; ")
+            )))
+        }
         None => Ok(()),
     }
 }

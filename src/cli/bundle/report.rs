@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use vitalgate::bundle::model::RawModel;
 
 use super::{
-    bom::opset_name,
+    bom::{DataSet, Origin, opset_name},
     card::{FEATURE_COLUMNS, bands, feature_row, policy, violation},
     inspect::{Findings, SignatureFound},
     networks::Network,
@@ -28,6 +28,8 @@ pub(super) fn json(findings: &Findings) -> Value {
         "members": findings.networks.iter().map(member_json).collect::<Vec<_>>(),
         "known_answers_run": findings.ran,
         "metrics": findings.metrics,
+        "origin": findings.origin,
+        "warnings": findings.warnings,
     })
 }
 
@@ -49,6 +51,7 @@ fn member_json(network: &Network) -> Value {
         "bytes": network.bytes,
         "sha256": network.sha256,
         "ir_version": network.graph.ir_version,
+        "producer": network.graph.producer,
         "opsets": opsets,
         "nodes": network.graph.node_counts,
         "inputs": tensors(&network.graph.inputs),
@@ -71,8 +74,14 @@ pub(super) fn text(findings: &Findings, key_given: bool) -> String {
         lines.push(format!("file    {} ({bytes} bytes)", printable(name)));
     }
     signature_lines(&findings.signatures, key_given, &mut lines);
+    origin_lines(&findings.origin, &mut lines);
     if let Some(model) = &findings.model {
         network_lines(&findings.networks, &mut lines);
+        if !findings.warnings.is_empty() {
+            lines.push(String::new());
+            lines.push("Unusual: ask why before you approve".to_owned());
+            lines.extend(findings.warnings.iter().map(|words| format!("  {words}")));
+        }
         model_lines(model, findings.ran, &mut lines);
     }
     if !findings.metrics.is_empty() {
@@ -123,6 +132,38 @@ fn signature_lines(signatures: &[SignatureFound], key_given: bool, lines: &mut V
     }
 }
 
+/// Who made it, of what, for whom, and where it must not be trusted.
+fn origin_lines(origin: &Origin, lines: &mut Vec<String>) {
+    lines.push(String::new());
+    lines.push("Origin, as bom.cdx.json states it".to_owned());
+    let mut say = |label: &str, words: &[String]| {
+        if words.is_empty() {
+            lines.push(format!("  {label:13}not stated"));
+        }
+        for (index, line) in words.iter().enumerate() {
+            let label = if index == 0 { label } else { "" };
+            lines.push(format!("  {label:13}{}", printable(line)));
+        }
+    };
+    say("trained by", &origin.trained_by);
+    say("modified by", &origin.modified_by);
+    say("approved by", &origin.approved_by);
+    let data: Vec<_> = origin.data.iter().flat_map(data_lines).collect();
+    say("data", &data);
+    say("tools", &origin.tools);
+    say("users", &origin.users);
+    say("uses", &origin.use_cases);
+    say("limits", &origin.limits);
+}
+
+fn data_lines(set: &DataSet) -> Vec<String> {
+    let version = set.version.as_deref().unwrap_or_default();
+    let mut lines = vec![format!("{} {version}", set.name).trim_end().to_owned()];
+    lines.extend(set.sha256.iter().map(|digest| format!("  sha256 {digest}")));
+    lines.extend(set.description.iter().map(|words| format!("  {words}")));
+    lines
+}
+
 fn network_lines(networks: &[Network], lines: &mut Vec<String>) {
     lines.push(String::new());
     lines.push(format!("Members ({})", networks.len()));
@@ -147,9 +188,14 @@ fn network_lines(networks: &[Network], lines: &mut Vec<String>) {
             network.sha256
         ));
         lines.push(format!(
-            "    ONNX IR {}; opsets {}",
+            "    ONNX IR {}; opsets {}; written by {}",
             graph.ir_version,
-            join(opsets)
+            join(opsets),
+            if graph.producer.is_empty() {
+                "an unnamed program".to_owned()
+            } else {
+                printable(&graph.producer)
+            }
         ));
         lines.push(format!("    nodes: {}", join(nodes)));
         lines.push(format!(
