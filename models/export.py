@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,16 @@ def perceptron(mean, scale, clip: float, weights, biases, name: str) -> bytes:
             nodes.append(helper.make_node("Relu", [dense], [f"layer_{index + 1}"]))
     nodes.append(helper.make_node("Sigmoid", ["logit"], ["probability"]))
     return _model(nodes, values, len(values["mean"]), name)
+
+
+def census(content: bytes) -> list[dict]:
+    """What a graph consists of, as properties of a bill of materials; `vitalgate bundle build` writes the same."""
+    model = onnx.load_from_string(content)
+    counts = Counter(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in model.graph.node)
+    values = {"ir_version": model.ir_version, "producer": f"{model.producer_name} {model.producer_version}"}
+    values |= {f"opset:{entry.domain or 'ai.onnx'}": entry.version for entry in model.opset_import}
+    values |= {f"nodes:{operator}": count for operator, count in sorted(counts.items())}
+    return [{"name": f"vitalgate:onnx:{name}", "value": str(value)} for name, value in values.items()]
 
 
 def predict(content: bytes, rows) -> np.ndarray:

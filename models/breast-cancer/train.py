@@ -236,6 +236,7 @@ def dataset(source: Path) -> dict:
 
 
 CARD = {
+    "trained_by": ["The vitalgate project"],
     "architecture": "one member",
     "considerations": {
         "users": ["Engineers and clinicians who try vitalgate; nobody who treats patients"],

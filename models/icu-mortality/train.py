@@ -306,6 +306,7 @@ def dataset(data: Path, total: int, accepted: int) -> dict:
 
 
 CARD = {
+    "trained_by": ["The vitalgate project"],
     "architecture": "mean of two members' probabilities",
     "considerations": {
         "users": ["Engineers and clinicians who try vitalgate; nobody who treats patients"],
