@@ -270,10 +270,17 @@ impl Authenticator {
         }
     }
 
-    /// Who holds the connection's certificate, for records of what is not a request.
+    /// Who holds the connection's certificate, for records of what is not a request. Where only
+    /// tokens say who calls, nobody does.
     pub fn holder(&self, presented: &Presented) -> Option<Arc<Principal>> {
-        let identity = presented.certificate()?.current().ok()?;
-        self.directory.load().by_certificate(identity).ok()
+        let (Presented::Certificate(shown) | Presented::CertificateAndToken(shown)) = presented
+        else {
+            return None;
+        };
+        self.directory
+            .load()
+            .by_certificate(shown.current().ok()?)
+            .ok()
     }
 }
 

@@ -60,6 +60,13 @@ impl VerifiedTokens {
         }
     }
 
+    /// How many are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        halves.young.len() + halves.old.len()
+    }
+
     pub(super) fn put(&self, text: &str, how: Authentication, token: VerifiedToken) {
         let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         halves.put(key(text, how), token);

@@ -57,6 +57,27 @@ impl VerifiedToken {
     }
 }
 
+#[cfg(test)]
+impl VerifiedToken {
+    /// One that was signed with a key of the source.
+    pub(super) fn example(
+        principal: Arc<Principal>,
+        keys: &Arc<KeySource>,
+        kid: &str,
+        holds_until: i64,
+    ) -> Self {
+        Self {
+            principal,
+            bound: false,
+            confirmation: None,
+            holds_until,
+            kid: kid.into(),
+            key: keys.known(kid).unwrap().unwrap(),
+            keys: Arc::clone(keys),
+        }
+    }
+}
+
 impl Issuer {
     /// `known` is what was known of the issuer before: its keys, and its tokens that were used,
     /// must not be forgotten because the configuration changed.

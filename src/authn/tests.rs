@@ -1,1 +1,152 @@
+//! Key sets, tokens of any bytes, and the memory of tokens.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{keyset::KeySet, token::Token, *};
+
+/// A P-256 public key (the generator of the curve) and an RSA one of 2048 bits (no prime
+/// factors are known, nor needed).
+fn jwk(kid: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut key = json!({
+        "kty": "EC", "crv": "P-256", "kid": kid,
+        "x": "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY",
+        "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU",
+    });
+    change(&mut key);
+    key
+}
+
+fn rsa(kid: &str, bits: usize) -> Value {
+    let n = URL_SAFE_NO_PAD.encode(vec![0xc1; bits / 8]);
+    json!({"kty": "RSA", "kid": kid, "n": n, "e": "AQAB"})
+}
+
+fn set(keys: &[Value]) -> Result<KeySet, String> {
+    KeySet::parse(json!({"keys": keys}).to_string().as_bytes())
+}
+
+#[test]
+fn keys_that_cannot_verify_our_tokens_are_passed_over() {
+    let symmetric = json!({"kty": "oct", "kid": "oct", "k": "c2VjcmV0"});
+    let edwards = json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let keys = [
+        jwk("good", |_| {}),
+        jwk("signs", |k| k["use"] = "sig".into()),
+        rsa("rsa", 2048),
+        symmetric,
+        edwards,
+        json!({"kty": "AKP", "kid": "future", "pub": "AA"}),
+        json!("nonsense"),
+        rsa("weak", 1024),
+        jwk("encrypts", |k| k["use"] = "enc".into()),
+        jwk("wraps", |k| k["key_ops"] = json!(["wrapKey"])),
+        jwk("for another algorithm", |k| k["alg"] = "ES384".into()),
+        jwk("for an unknown algorithm", |k| k["alg"] = "ES1024".into()),
+        jwk("of another curve", |k| k["crv"] = "P-521".into()),
+        jwk("without a point", |k| k["x"] = "AA".into()),
+    ];
+    let set = set(&keys).unwrap();
+    for kid in ["good", "signs", "rsa"] {
+        assert!(set.get(kid).is_some(), "{kid}");
+    }
+    assert_eq!(set.len(), 3, "{set:?}");
+}
+
+#[test]
+fn a_key_set_that_means_two_things_or_nothing_is_refused() {
+    let nameless = jwk("", |k| drop(k.as_object_mut().unwrap().remove("kid")));
+    let private = jwk("a", |k| k["d"] = "AA".into());
+    let many: Vec<Value> = (0..101).map(|i| jwk(&i.to_string(), |_| {})).collect();
+    for (keys, why) in [
+        (vec![], "holds no key"),
+        (vec![nameless], "holds no key"),
+        (vec![jwk("a", |_| {}), jwk("a", |_| {})], "same kid"),
+        (vec![jwk("b", |_| {}), private], "private key"),
+        (many, "more than 100"),
+    ] {
+        let error = set(&keys).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+    for text in ["", "{", "[]", "{\"keys\": 1}", "\u{1b}[2J"] {
+        let error = KeySet::parse(text.as_bytes()).unwrap_err();
+        assert!(error.contains("not a JSON Web Key Set"), "{error}");
+        assert!(!error.contains('\u{1b}'));
+    }
+}
+
+fn principal() -> Arc<Principal> {
+    Arc::new(Principal::example("a", &[], &[]))
+}
+
+#[test]
+fn a_verified_token_is_known_until_it_expires_and_only_as_it_was_shown() {
+    let keys = std::env::temp_dir().join(format!("vitalgate-keys-{}", std::process::id()));
+    std::fs::write(&keys, json!({"keys": [jwk("k", |_| {})]}).to_string()).unwrap();
+    let location = crate::config::KeyLocation::File(keys.clone());
+    let source = keys::KeySource::open("idp", &location, &Outcomes::default()).unwrap();
+    let token = |until| VerifiedToken::example(principal(), &source, "k", until);
+    let (known, jwt) = (VerifiedTokens::default(), Authentication::Jwt);
+    known.put("a.b.c", jwt, token(100));
+    assert!(known.get("a.b.c", jwt, 99).unwrap().is_some());
+    // Elsewhere it would have to be judged with a certificate.
+    let both = Authentication::MtlsAndJwt;
+    assert!(known.get("a.b.c", both, 99).unwrap().is_none());
+    assert!(known.get("a.b.d", jwt, 99).unwrap().is_none());
+    let expired = known.get("a.b.c", jwt, 100).unwrap_err();
+    assert_eq!(expired, Code::TokenExpired);
+    assert!(known.get("a.b.c", jwt, 99).unwrap().is_none());
+    // What was asked for lately stays, however many others come.
+    known.put("often", jwt, token(100));
+    for i in 0..40_000 {
+        known.put(&i.to_string(), jwt, token(100));
+        if i % 5000 == 0 {
+            assert!(known.get("often", jwt, 1).unwrap().is_some(), "{i}");
+        }
+    }
+    assert!(known.get("0", jwt, 1).unwrap().is_none());
+    assert!(known.len() <= 2 * 8192, "{}", known.len());
+    // Its key goes, and it with it.
+    std::fs::write(&keys, json!({"keys": [rsa("k", 2048)]}).to_string()).unwrap();
+    source.reload_file().unwrap();
+    assert!(known.get("often", jwt, 1).unwrap().is_none());
+    std::fs::remove_file(keys).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_token_or_none(text in "[A-Za-z0-9_.-]{0,200}") {
+        // Twenty and some letters that decode to a signed header do not come by chance.
+        prop_assert!(Token::parse(&text).is_err());
+    }
+
+    #[test]
+    fn any_header_and_claims_are_read_or_refused(header in ".{0,80}", claims in ".{0,80}") {
+        let text = format!(
+            "{}.{}.AA",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(claims)
+        );
+        // Random text is no object.
+        prop_assert!(Token::parse(&text).is_err());
+    }
+
+    #[test]
+    fn any_time_is_one_of_our_years_or_refused(seconds in any::<f64>()) {
+        let claims = json!({"iss": "x", "exp": seconds});
+        let text = format!(
+            "{}.{}.AA",
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","typ":"JWT","kid":"k"}"#),
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
+        let token = Token::parse(&text).unwrap();
+        match token.claims.time("exp") {
+            Ok(Some(time)) => prop_assert!((0..40_000_000_000).contains(&time)),
+            // JSON has no infinities: they are written as null.
+            Ok(None) => prop_assert!(false),
+            Err(code) => prop_assert_eq!(code, Code::TokenClaimInvalid),
+        }
+    }
+}

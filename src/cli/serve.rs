@@ -92,11 +92,16 @@ pub(crate) fn serve(
     ready: impl FnOnce(&Config),
 ) -> Result<(), Failure> {
     let hardening = Hardening::apply(heap::is_wiped());
-    let (models, authority) = load_models(&config)?;
-    log_authority(&authority, &config.trust);
-    let authorizer = Arc::new(Authorizer::new(access_policy(&config)?));
+    // First: from here on its files are watched, and models take their time.
+    let access = access_policy(&config)?;
+    let warnings: Vec<String> = access.warnings().iter().map(ToString::to_string).collect();
+    let policies = access.count();
+    let authorizer = Arc::new(Authorizer::new(access));
     let identity =
         Identity::load(path, &config, authorizer).map_err(|e| Failure::Environment(anyhow!(e)))?;
+    let (models, authority) = load_models(&config)?;
+    log_authority(&authority, &config.trust);
+    log_access(&config, policies, &warnings);
     let identifiers = Identifiers::load(&config.keys.fleet, &config.keys.pseudonym)
         .map_err(Failure::environment)?;
     let settings = audit::Settings::load(&config.audit).map_err(Failure::environment)?;
@@ -163,18 +168,22 @@ fn log_authority(authority: &Authority, trust: &Trust) {
 /// The access policy that the configuration names, or the shipped one.
 fn access_policy(config: &Config) -> Result<AccessPolicy, Failure> {
     let Some(path) = &config.authorization.policy else {
-        tracing::info!("access policy in force: the shipped default");
         return AccessPolicy::shipped().map_err(Failure::environment);
     };
+    AccessPolicy::load(path)
+        .with_context(|| format!("access policy {}", path.display()))
+        .map_err(Failure::Environment)
+}
+
+fn log_access(config: &Config, policies: usize, warnings: &[String]) {
+    let Some(path) = &config.authorization.policy else {
+        return tracing::info!("access policy in force: the shipped default");
+    };
     let file = path.display();
-    let policy = AccessPolicy::load(path)
-        .with_context(|| format!("access policy {file}"))
-        .map_err(Failure::Environment)?;
-    tracing::info!(%file, policies = policy.count(), "access policy in force");
-    for warning in policy.warnings() {
+    tracing::info!(%file, policies, "access policy in force");
+    for warning in warnings {
         tracing::warn!(%file, %warning, "access policy");
     }
-    Ok(policy)
 }
 
 fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {

@@ -9,7 +9,7 @@ use vitalgate::authz::SHIPPED_DEFAULT;
 
 use crate::harness::{
     Answer, Book, ICU_PATIENT, Identity, Server, Site, TokenIssuer, Validity, Wire, client,
-    client_of, now, post, request, take_tokens, wait_until,
+    client_of, now, post, request, run_to_end, take_tokens, wait_until,
 };
 
 const PREDICT: &str = "/v1/models/icu-mortality/predict";
@@ -364,4 +364,37 @@ fn a_step_up_wants_more_than_one_factor_not_long_ago() {
     });
     assert!(error.contains("access.cedar"), "{error}");
     book.close(&mut server);
+}
+
+#[test]
+fn check_names_the_listener_or_issuer_whose_files_are_no_good() {
+    let (mut site, issuer) = (Site::new(), TokenIssuer::new());
+    take_tokens(&mut site, &issuer);
+    site.configure(
+        "authentication = [\"mtls\", \"jwt\"]",
+        "authentication = [\"mtls\", \"jwt\"]\ncrl = \"none.crl\"",
+    );
+    let config = site.config_file();
+    fs::write(site.path().join("idp.jwks"), "{}").unwrap();
+    let output = run_to_end(&["check", "--config", config.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let line_of = |needle: &str, nth: usize| {
+        let lines = site.config.lines().enumerate();
+        let mut found = lines.filter(|(_, l)| *l == needle).map(|(i, _)| i + 1);
+        found.nth(nth).unwrap()
+    };
+    for (line, words) in [
+        (line_of("[[data]]", 2), "none.crl"),
+        (
+            line_of("[[issuers]]", 0),
+            "idp.jwks: not a JSON Web Key Set",
+        ),
+    ] {
+        let problems = said["problems"].as_array().unwrap();
+        let told = problems
+            .iter()
+            .any(|p| p["line"] == line && p["message"].as_str().unwrap().contains(words));
+        assert!(told, "line {line}: {words} not in {said}");
+    }
 }
