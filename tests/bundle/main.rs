@@ -18,6 +18,7 @@ use std::{
 use serde_json::{Value, json};
 use vitalgate::bundle::model::{ModelSpec, RawModel};
 
+mod document;
 mod image;
 mod interop;
 mod making;
