@@ -40,7 +40,7 @@ test: $(ONNXRUNTIME) $(TEST_VENV)/ready $(if $(NODE),$(TEST_NPM)/ready)  ## Run 
 lint: $(CARGO_DENY) $(HADOLINT)  ## Check format, lints, licences and dependencies
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo check --locked --no-default-features --bin vitalgate
+	cargo clippy --locked --no-default-features --bin vitalgate -- -D warnings
 	$(HADOLINT) Dockerfile
 	$(CARGO_DENY) --locked check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items

@@ -2,7 +2,7 @@
 //! `inspect`.
 
 use vitalgate::bundle::model::{
-    Interval, Kind, Missing, OnViolation, OutcomeSpec, RawFeature, RawModel, ReviewPolicy,
+    Interval, Kind, Missing, OnViolation, OutcomeSpec, RawFeature, ReviewPolicy,
 };
 use vitalgate::error_chain::printable;
 
@@ -72,7 +72,7 @@ pub(super) fn policy(policy: ReviewPolicy) -> &'static str {
 
 #[cfg(feature = "tools")]
 /// A Markdown card with what `model.json` says, and a reminder of what it cannot say.
-pub(super) fn markdown(model: &RawModel) -> String {
+pub(super) fn markdown(model: &vitalgate::bundle::model::RawModel) -> String {
     let row = |cells: &[String]| {
         let cells: Vec<_> = cells.iter().map(|c| c.replace('|', "\\|")).collect();
         format!("| {} |", cells.join(" | "))
