@@ -35,5 +35,14 @@ pub mod reload;
 pub mod row;
 pub mod trail;
 
+#[cfg(feature = "tools")]
+pub mod evaluation;
+#[cfg(feature = "tools")]
+pub mod intake;
+#[cfg(feature = "tools")]
+pub mod statistics;
+#[cfg(feature = "tools")]
+pub mod training_data;
+
 #[cfg(test)]
 mod specimens;

@@ -1,0 +1,453 @@
+//! Outcomes: stretches where their rate jumps, and rows whose outcome their own values contradict.
+//!
+//! A wrong outcome of one patient cannot be told from a surprising one. Many can: patients at
+//! very low risk seldom have the outcome, and when a share ρ of all outcomes is flipped, at least
+//! ρ of them seem to. So two models are compared by likelihood (Bootkrajang and Kabán 2012,
+//! label-noise robust logistic regression, with the flip probabilities equal):
+//! P(outcome) = σ(a + b s), and ρ + (1 − 2ρ) σ(a + b s), where s is the normal score of a
+//! patient's rank by risk. Ranks, because a risk learned from flipped outcomes has learned the
+//! floor too. The rank comes from a regression fitted to the file itself, whose folds keep
+//! patients together, and, if there is one, from a trained model, the *ruler*. A ruler also says
+//! how many outcomes to expect in all.
+//!
+//! What this cannot see: flips that follow the patients' risk (only the sickest survivors),
+//! flips well below one per cent, and, without a ruler, about half of all files in which two per
+//! cent were flipped at random.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "offline numerics; lengths come from one table"
+)]
+
+use std::collections::HashMap;
+
+use crate::{
+    evaluation::metrics::auroc,
+    statistics::{normal_scores, normal_tail},
+    training_data::Table,
+};
+
+use super::{
+    ALPHA, Check, Finding, MAX_LINES, Verdict,
+    batches::{homogeneity, inflation_of},
+    columns::{Columns, ratio},
+    lines,
+    logistic::{cross_fitted, sigmoid},
+    scan::{Stretch, scan},
+};
+
+/// Fewer rows of either outcome than this allow no regression.
+const FEW: usize = 30;
+/// Fewer rows than this show no noise of a few per cent.
+const FEW_ROWS: usize = 500;
+/// One-sided bounds on the signed root of the likelihood ratio: 5% by the file itself, 10% by a
+/// trained model, which knows the patients better and errs to the safe side on its own.
+const OWN_BOUND: f64 = 1.645;
+const RULER_BOUND: f64 = 1.282;
+/// Two-sided .3%: a model's expected number of outcomes against those in the file.
+const RATE_BOUND: f64 = 2.97;
+
+/// What a trained model predicts for each row of a table.
+#[derive(Clone)]
+pub struct Ruler {
+    /// Which model, in words.
+    pub source: String,
+    /// A probability for each row, NaN where the model predicts nothing.
+    pub probabilities: Vec<f64>,
+}
+
+/// The outcomes and what is expected of them.
+pub(super) struct Outcomes {
+    labels: Vec<Option<bool>>,
+    /// By the file's own regression; empty when there is none.
+    logits: Vec<f64>,
+    ruler: Option<Ruler>,
+}
+
+impl Outcomes {
+    pub(super) fn of(table: &Table, columns: &Columns, ruler: Option<&Ruler>, seed: u64) -> Self {
+        let labels = table.labels().map(|l| l.values.clone()).unwrap_or_default();
+        let count = |wanted: bool| labels.iter().filter(|l| **l == Some(wanted)).count();
+        let enough = count(true) >= FEW && count(false) >= FEW;
+        let logits = if enough {
+            cross_fitted(columns, &labels, seed)
+        } else {
+            Vec::new()
+        };
+        let ruler = ruler
+            .filter(|r| r.probabilities.len() == table.len())
+            .cloned();
+        Self {
+            labels,
+            logits,
+            ruler,
+        }
+    }
+
+    /// Rows whose outcome is known, with it.
+    fn known(&self) -> Vec<(usize, bool)> {
+        let known = self.labels.iter().enumerate();
+        known
+            .filter_map(|(row, label)| label.map(|l| (row, l)))
+            .collect()
+    }
+}
+
+/// Stretches and batches with another rate of the outcome, or of outcomes that surprise.
+pub(super) fn rate(table: &Table, columns: &Columns, outcomes: &Outcomes) -> Check {
+    const NAME: &str = "label_rate";
+    let known = outcomes.known();
+    let Some(labels) = table.labels().filter(|_| !known.is_empty()) else {
+        return Check::new(NAME, Verdict::NotAsked, "the file has no outcomes");
+    };
+    let truth: Vec<f64> = known.iter().map(|&(_, y)| f64::from(u8::from(y))).collect();
+    let mut series = vec![("the outcome's rate", truth.clone())];
+    if !outcomes.logits.is_empty() {
+        let p: Vec<f64> = known
+            .iter()
+            .map(|&(row, _)| sigmoid(outcomes.logits[row]))
+            .collect();
+        let residual = truth.iter().zip(&p).map(|(y, p)| y - p);
+        series.push(("the outcome's rate given the patients", residual.collect()));
+        let surprise = truth
+            .iter()
+            .zip(&p)
+            .map(|(y, p)| (y - p).abs() - 2.0 * p * (1.0 - p));
+        series.push((
+            "outcomes that contradict the patients' values",
+            surprise.collect(),
+        ));
+    }
+    let mut findings = Vec::new();
+    let tests = series.len() as f64;
+    for (what, values) in &series {
+        let Some(stretch) = scan_known(columns, &known, values).filter(|s| s.p * tests < ALPHA)
+        else {
+            continue;
+        };
+        let inside: Vec<usize> = (stretch.from..stretch.to).collect();
+        let positive = inside.iter().filter(|&&i| known[i].1).count();
+        findings.push(Finding {
+            what: format!(
+                "{what} differs: {:.1} % of {} rows, {:.1} % elsewhere",
+                100.0 * ratio(positive, inside.len()),
+                inside.len(),
+                100.0
+                    * ratio(
+                        known.iter().filter(|k| k.1).count() - positive,
+                        known.len() - inside.len()
+                    )
+            ),
+            features: Vec::new(),
+            between: Some((
+                table.line(known[stretch.from].0),
+                table.line(known[stretch.to - 1].0),
+            )),
+            batch: None,
+            rows: inside.len(),
+            lines: Vec::new(),
+        });
+    }
+    findings.extend(batch_rates(table, columns, &known));
+    let summary = format!(
+        "{} in {:.1} % of {} rows; {} stretches or batches with another rate",
+        labels.header,
+        100.0 * ratio(known.iter().filter(|k| k.1).count(), known.len()),
+        known.len(),
+        findings.len()
+    );
+    let verdict = if findings.is_empty() {
+        Verdict::Pass
+    } else {
+        Verdict::Found
+    };
+    Check::new(NAME, verdict, summary).with(findings)
+}
+
+/// Scans a series over the rows whose outcome is known; where rows are grouped, over the groups.
+/// The stretch is in positions of `known`.
+fn scan_known(columns: &Columns, known: &[(usize, bool)], values: &[f64]) -> Option<Stretch> {
+    if columns.groups.is_none() {
+        return scan(values);
+    }
+    let mut units: Vec<(usize, f64, f64)> = Vec::new();
+    let mut position = HashMap::new();
+    for (&(row, _), value) in known.iter().zip(values) {
+        let at = *position.entry(columns.unit(row)).or_insert(units.len());
+        match units.get_mut(at) {
+            Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1.0),
+            None => units.push((columns.unit(row), *value, 1.0)),
+        }
+    }
+    let means: Vec<f64> = units.iter().map(|(_, sum, count)| sum / count).collect();
+    let mut stretch = scan(&means)?;
+    let inside = |k: &(usize, bool)| {
+        position
+            .get(&columns.unit(k.0))
+            .is_some_and(|at| (stretch.from..stretch.to).contains(at))
+    };
+    let (first, last) = (
+        known.iter().position(inside)?,
+        known.iter().rposition(inside)?,
+    );
+    (stretch.from, stretch.to) = (first, last + 1);
+    Some(stretch)
+}
+
+fn batch_rates(table: &Table, columns: &Columns, known: &[(usize, bool)]) -> Vec<Finding> {
+    let Some(batches) = table.batches().filter(|b| b.names.len() <= 200) else {
+        return Vec::new();
+    };
+    let worth = columns.units() as f64 / columns.len as f64;
+    let mut findings = Vec::new();
+    for (index, name) in batches.names.iter().enumerate() {
+        let counts = |inside: bool, label: bool| {
+            let here = known
+                .iter()
+                .filter(|&&(row, y)| (batches.of[row] as usize == index) == inside && y == label);
+            here.count()
+        };
+        let (yes, no) = (counts(true, true), counts(true, false));
+        let (others, not_others) = (counts(false, true), counts(false, false));
+        let scaled = |n: usize| n as f64 * worth;
+        let p = homogeneity(
+            [
+                (scaled(yes), scaled(others)),
+                (scaled(no), scaled(not_others)),
+            ]
+            .into_iter(),
+        );
+        if yes + no >= FEW && p * (batches.names.len() as f64) < ALPHA {
+            findings.push(Finding {
+                what: format!(
+                    "the outcome's rate differs: {:.1} % of {} rows, {:.1} % in the others",
+                    100.0 * ratio(yes, yes + no),
+                    yes + no,
+                    100.0 * ratio(others, others + not_others)
+                ),
+                features: Vec::new(),
+                between: None,
+                batch: Some(name.clone()),
+                rows: yes + no,
+                lines: Vec::new(),
+            });
+        }
+    }
+    findings
+}
+
+/// Outcomes that are likely wrong.
+pub(super) fn conflicts(table: &Table, outcomes: &Outcomes) -> Check {
+    const NAME: &str = "label_noise";
+    let known = outcomes.known();
+    if outcomes.logits.is_empty() || known.len() < FEW_ROWS {
+        let few = format!("needs {FEW_ROWS} rows with outcomes, {FEW} of either");
+        return Check::new(NAME, Verdict::NotAsked, few);
+    }
+    let truth: Vec<bool> = known.iter().map(|k| k.1).collect();
+    let logits: Vec<f64> = known.iter().map(|&(row, _)| outcomes.logits[row]).collect();
+    let own = normal_scores(&logits);
+    let noise = Noise::estimate(&own, &truth);
+    let mut found = noise.root > OWN_BOUND;
+    let mut told = vec![format!(
+        "by a regression on the file itself (AUROC {:.3}): {}",
+        auroc(&logits, &truth),
+        noise.words()
+    )];
+    let mut ranks = own;
+    let (mut best, mut likely) = (noise, noise.share);
+    if let Some(ruler) = &outcomes.ruler {
+        let measured = against_ruler(ruler, &known);
+        found |= measured.found;
+        likely = likely.max(measured.share);
+        told.push(measured.words);
+        for (rank, theirs) in ranks.iter_mut().zip(&measured.scores) {
+            *rank += theirs;
+        }
+        ranks = normal_scores(&ranks);
+        best = Noise::estimate(&ranks, &truth);
+    }
+    let summary = told.join("; ");
+    if !found {
+        return Check::new(NAME, Verdict::Pass, summary);
+    }
+    let share = likely.max(best.share).clamp(0.005, 0.2);
+    let suspects = best.suspects(&ranks, &truth, share);
+    let count = ((share * known.len() as f64).ceil() as usize).clamp(10, MAX_LINES);
+    let rows: Vec<usize> = suspects.iter().take(count).map(|&i| known[i].0).collect();
+    let finding = Finding {
+        what: format!(
+            "outcomes that the rows' own values contradict most, most suspect first; about {:.1} % \
+             of all may be wrong, and not every one listed is",
+            100.0 * share
+        ),
+        features: Vec::new(),
+        between: None,
+        batch: None,
+        rows: rows.len(),
+        lines: lines(table, &rows),
+    };
+    Check::new(NAME, Verdict::Found, summary).with(vec![finding])
+}
+
+struct AgainstRuler {
+    found: bool,
+    share: f64,
+    words: String,
+    scores: Vec<f64>,
+}
+
+fn against_ruler(ruler: &Ruler, known: &[(usize, bool)]) -> AgainstRuler {
+    let p: Vec<f64> = known
+        .iter()
+        .map(|&(row, _)| ruler.probabilities[row])
+        .collect();
+    let scores = normal_scores(&p);
+    let judged: Vec<(f64, f64, bool)> = p
+        .iter()
+        .zip(&scores)
+        .zip(known)
+        .filter(|((p, _), _)| !p.is_nan())
+        .map(|((p, s), k)| (*p, *s, k.1))
+        .collect();
+    let expected: f64 = judged.iter().map(|j| j.0).sum();
+    let residuals: Vec<f64> = judged
+        .iter()
+        .map(|j| f64::from(u8::from(j.2)) - j.0)
+        .collect();
+    let variance: f64 = judged.iter().map(|j| j.0 * (1.0 - j.0)).sum();
+    let z = residuals.iter().sum::<f64>() / (variance * inflation_of(&residuals)).sqrt().max(1e-9);
+    let (ranks, truth): (Vec<f64>, Vec<bool>) = judged.iter().map(|j| (j.1, j.2)).unzip();
+    let noise = Noise::estimate(&ranks, &truth);
+    let count = truth.iter().filter(|y| **y).count();
+    AgainstRuler {
+        share: noise.share,
+        found: noise.root > RULER_BOUND || z.abs() > RATE_BOUND,
+        words: format!(
+            "by {}: {:.1} % have the outcome where it expects {:.1} % (p = {}); {}",
+            ruler.source,
+            100.0 * ratio(count, truth.len()),
+            100.0 * expected / truth.len().max(1) as f64,
+            probability(2.0 * normal_tail(z.abs())),
+            noise.words()
+        ),
+        scores,
+    }
+}
+
+fn probability(p: f64) -> String {
+    if p < 1e-4 {
+        format!("{p:.0e}")
+    } else {
+        format!("{p:.2}")
+    }
+}
+
+/// How many outcomes seem flipped.
+#[derive(Clone, Copy, Debug)]
+struct Noise {
+    /// Most likely share of all outcomes; below 0 when there are even fewer surprises than
+    /// expected.
+    share: f64,
+    /// Shares with a log-likelihood within 1.35 of the highest: 90%.
+    interval: (f64, f64),
+    /// Signed root of twice the likelihood ratio against none; about standard normal if there
+    /// are none.
+    root: f64,
+    intercept: f64,
+    slope: f64,
+}
+
+impl Noise {
+    fn estimate(scores: &[f64], truth: &[bool]) -> Self {
+        let rate = ratio(truth.iter().filter(|y| **y).count(), truth.len()).clamp(1e-3, 0.999);
+        let mut at = ((rate / (1.0 - rate)).ln(), 1.0);
+        let mut profile = Vec::new();
+        for step in -5..=80_i32 {
+            let share = f64::from(step) * 0.001;
+            let (log, a, b) = maximise(scores, truth, share, at);
+            at = (a, b);
+            profile.push((share, log, a, b));
+        }
+        let none = profile[5].1;
+        let mut best = profile[5];
+        for point in &profile {
+            if point.1 > best.1 + 1e-9 {
+                best = *point;
+            }
+        }
+        let within = profile
+            .iter()
+            .filter(|p| p.1 >= best.1 - 1.353)
+            .map(|p| p.0);
+        let (low, high) = within.fold((f64::MAX, f64::MIN), |(l, h), s| (l.min(s), h.max(s)));
+        Self {
+            share: best.0,
+            interval: (low, high),
+            root: (2.0 * (best.1 - none)).max(0.0).sqrt() * best.0.signum(),
+            intercept: best.2,
+            slope: best.3,
+        }
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "{:.1} % of outcomes seem wrong (90 % interval {:.1} to {:.1}, p = {})",
+            100.0 * self.share.max(0.0),
+            100.0 * self.interval.0.max(0.0),
+            100.0 * self.interval.1.max(0.0),
+            probability(normal_tail(self.root))
+        )
+    }
+
+    /// Positions by the chance that their outcome was flipped, highest first.
+    fn suspects(&self, scores: &[f64], truth: &[bool], share: f64) -> Vec<usize> {
+        let chance = |i: usize| {
+            let p = sigmoid(self.intercept + self.slope * scores[i]);
+            let (true_one, flipped) = if truth[i] { (p, 1.0 - p) } else { (1.0 - p, p) };
+            share * flipped / (share * flipped + (1.0 - share) * true_one)
+        };
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| chance(b).total_cmp(&chance(a)));
+        order
+    }
+}
+
+/// Fisher scoring for a and b at a fixed share; the log-likelihood there.
+fn maximise(scores: &[f64], truth: &[bool], share: f64, start: (f64, f64)) -> (f64, f64, f64) {
+    let (mut a, mut b) = start;
+    let likely = |p: f64| (share + (1.0 - 2.0 * share) * p).clamp(1e-6, 1.0 - 1e-6);
+    for _ in 0..25 {
+        let (mut ga, mut gb, mut haa, mut hab, mut hbb) = (0.0, 0.0, 1e-9, 0.0, 1e-9);
+        for (s, y) in scores.iter().zip(truth) {
+            let p = sigmoid(a + b * s);
+            let q = likely(p);
+            let slope = (1.0 - 2.0 * share) * p * (1.0 - p);
+            let score = (f64::from(u8::from(*y)) - q) / (q * (1.0 - q)) * slope;
+            let weight = slope * slope / (q * (1.0 - q));
+            ga += score;
+            gb += score * s;
+            haa += weight;
+            hab += weight * s;
+            hbb += weight * s * s;
+        }
+        let determinant = haa * hbb - hab * hab;
+        let (da, db) = (
+            ((hbb * ga - hab * gb) / determinant).clamp(-1.0, 1.0),
+            ((haa * gb - hab * ga) / determinant).clamp(-1.0, 1.0),
+        );
+        a += da;
+        b += db;
+        if da.abs() + db.abs() < 1e-7 {
+            break;
+        }
+    }
+    let log = scores.iter().zip(truth).map(|(s, y)| {
+        let q = likely(sigmoid(a + b * s));
+        if *y { q.ln() } else { (1.0 - q).ln() }
+    });
+    (log.sum(), a, b)
+}
