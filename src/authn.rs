@@ -273,9 +273,9 @@ impl Authenticator {
     /// Who holds the connection's certificate, for records of what is not a request. Where only
     /// tokens say who calls, nobody does.
     pub fn holder(&self, presented: &Presented) -> Option<Arc<Principal>> {
-        let (Presented::Certificate(shown) | Presented::CertificateAndToken(shown)) = presented
-        else {
-            return None;
+        let shown = match presented {
+            Presented::Certificate(shown) | Presented::CertificateAndToken(shown) => shown,
+            Presented::Token(_) => return None,
         };
         self.directory
             .load()
