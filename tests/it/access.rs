@@ -6,7 +6,7 @@ use serde_json::Value;
 use vitalgate::authz::{SHIPPED_DEFAULT, SHIPPED_DEV};
 
 use crate::harness::{
-    Answer, Book, ICU_PATIENT, Server, Site, Wire, client, post, request, run_to_end,
+    Answer, Book, ICU_PATIENT, Server, Site, Wire, client, post, request, run_to_end, wait_until,
 };
 
 const SECTION: &str = "[authorization]\npolicy = \"access.cedar\"\n\n";
@@ -101,6 +101,49 @@ fn a_certificate_is_no_step_up() {
         book.expect(model, wire.source, &["403 FORBIDDEN"]);
     }
     book.close(&mut server);
+}
+
+/// Whole, as an operator should: a file that is written in place is seen half-written.
+fn replace(site: &Site, policy: &str) {
+    let path = site.path().join("access.cedar");
+    let staged = path.with_extension("new");
+    fs::write(&staged, policy).unwrap();
+    fs::rename(staged, path).unwrap();
+}
+
+/// On one connection, open all the while.
+#[test]
+fn a_changed_policy_is_in_force_without_a_restart_and_a_bad_one_is_not() {
+    let site = site_with(SHIPPED_DEV);
+    let server = Server::start(&site);
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    let mut ask = || {
+        wire.send(&request("GET", "/v1/models/icu-mortality/schema", "", b""));
+        let answer = wire.answer();
+        match answer.status {
+            200 => "described".to_owned(),
+            _ => answer.code(),
+        }
+    };
+    assert_eq!(ask(), "described");
+    let forbid = "forbid (principal in Role::\"clinician\", action, resource);\n";
+    replace(&site, &format!("{forbid}{SHIPPED_DEV}"));
+    wait_until("the new policy", || ask() == "FORBIDDEN");
+
+    replace(&site, &SHIPPED_DEV.replace("clinician", "clinican"));
+    wait_until("the bad policy to be refused", || {
+        server.log().contains("NOT RELOADED")
+    });
+    let log = server.log();
+    let line = log.lines().find(|l| l.contains("NOT RELOADED")).unwrap();
+    assert!(
+        line.contains("access policy") && line.contains("clinican"),
+        "{line}"
+    );
+    assert_eq!(ask(), "FORBIDDEN", "a bad policy took effect");
+
+    replace(&site, SHIPPED_DEV);
+    wait_until("the mended policy", || ask() == "described");
 }
 
 fn stderr(output: &Output) -> String {
