@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     authz::Grant,
     bundle::LoadedModel,
+    containment::Containment,
     disposition::{Code, Refusal},
 };
 
@@ -25,27 +26,30 @@ impl Admission {
     }
 }
 
-/// Bounds the requests in flight over all callers.
+/// Bounds the requests in flight over all callers, and keeps them from models that are stopped.
 #[derive(Debug)]
 pub struct Admitter {
     places: Arc<Semaphore>,
+    containment: Arc<Containment>,
 }
 
 impl Admitter {
     /// With this many places.
-    pub fn new(places: usize) -> Self {
+    pub fn new(places: usize, containment: Arc<Containment>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(places)),
+            containment,
         }
     }
 
     /// Takes a place for a request to `model`, which must be the one the grant names, and whose
-    /// approval must not have run out.
+    /// approval must not have run out, and which nobody has stopped.
     pub fn admit(&self, grant: &Grant, model: Arc<LoadedModel>) -> Result<Admission, Refusal> {
         grant.lets_patients_in(&model.spec().name)?;
         if !model.is_approved_now() {
             return Err(Code::PolicyExpired.into());
         }
+        self.containment.check_model(&model)?;
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => Ok(Admission {
                 model,

@@ -15,6 +15,7 @@ use crate::{
     hardening::Hardened,
     review::{Clearance, Handling, Withheld},
     row::FeatureSet,
+    telemetry,
     trail::Trail,
 };
 
@@ -31,6 +32,17 @@ pub enum Disposition {
     Refused(Refusal),
     /// A description was asked for.
     Answered(Value),
+    /// Metrics were asked for: the Prometheus text format.
+    Exposition(String),
+    /// An admin call is not done, for a reason that its caller may know.
+    Declined {
+        /// The code, and when to come again.
+        refusal: Refusal,
+        /// What stands in the way in this case.
+        cause: String,
+    },
+    /// An admin call is about to be made. Recorded, never answered.
+    Announced,
 }
 
 impl Disposition {
@@ -40,17 +52,19 @@ impl Disposition {
             Self::Predicted(h) if h.clearance == Clearance::Clear => Outcome::Predicted,
             Self::Predicted(_) | Self::Review(_) => Outcome::Review,
             Self::Rejected(_) => Outcome::Rejected,
-            Self::Refused(_) => Outcome::Refused,
-            Self::Answered(_) => Outcome::Answered,
+            Self::Refused(_) | Self::Declined { .. } => Outcome::Refused,
+            Self::Answered(_) | Self::Exposition(_) => Outcome::Answered,
+            Self::Announced => Outcome::Announced,
         }
     }
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Predicted(_) | Self::Review(_) | Self::Answered(_) => 200,
+            Self::Predicted(_) | Self::Review(_) | Self::Answered(_) | Self::Exposition(_) => 200,
             Self::Rejected(rejection) => rejection.status(),
-            Self::Refused(refusal) => refusal.code.status(),
+            Self::Refused(refusal) | Self::Declined { refusal, .. } => refusal.code.status(),
+            Self::Announced => Code::Internal.status(),
         }
     }
 
@@ -60,8 +74,8 @@ impl Disposition {
             Self::Predicted(h) => h.reasons.iter().map(|r| r.code).collect(),
             Self::Review(w) => w.reasons.iter().map(|r| r.code).collect(),
             Self::Rejected(r) => r.faults.iter().map(|f| f.code).collect(),
-            Self::Refused(r) => vec![r.code],
-            Self::Answered(_) => Vec::new(),
+            Self::Refused(refusal) | Self::Declined { refusal, .. } => vec![refusal.code],
+            Self::Answered(_) | Self::Exposition(_) | Self::Announced => Vec::new(),
         };
         codes.sort_unstable();
         codes.dedup();
@@ -74,7 +88,11 @@ impl Disposition {
             Self::Predicted(h) => (&h.spec, features_of(&h.reasons)),
             Self::Review(w) => (&w.spec, features_of(&w.reasons)),
             Self::Rejected(r) => (&r.spec, r.faults.iter().filter_map(|f| f.feature).collect()),
-            Self::Refused(_) | Self::Answered(_) => return Vec::new(),
+            Self::Refused(_)
+            | Self::Answered(_)
+            | Self::Exposition(_)
+            | Self::Declined { .. }
+            | Self::Announced => return Vec::new(),
         };
         indices.sort_unstable();
         indices.dedup();
@@ -125,6 +143,8 @@ struct Problem<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<ModelName<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<InputError<'a>>,
 }
@@ -245,9 +265,17 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
             screening: Screening::new(&withheld.spec, &withheld.reasons, withheld.handling, false),
         }),
         Disposition::Rejected(rejection) => serde_json::to_vec(&rejected(trail, rejection)),
-        Disposition::Refused(refusal) => serde_json::to_vec(&problem(trail, refusal.code.public())),
+        Disposition::Refused(refusal) => {
+            serde_json::to_vec(&problem(trail, refusal.code.public(), None))
+        }
+        Disposition::Declined { refusal, cause } => {
+            serde_json::to_vec(&problem(trail, refusal.code.public(), Some(cause)))
+        }
         Disposition::Answered(value) => serde_json::to_vec(value),
+        Disposition::Exposition(text) => Ok(text.clone().into_bytes()),
+        Disposition::Announced => serde_json::to_vec(&problem(trail, Code::Internal, None)),
     };
+    telemetry::answered(trail, disposition);
     let mut response = Response::new(Body::from(body.unwrap_or_default()));
     *response.status_mut() =
         StatusCode::from_u16(disposition.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -256,14 +284,15 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
 }
 
 fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
-    let problem = matches!(
-        disposition,
-        Disposition::Rejected(_) | Disposition::Refused(_)
-    );
-    let media = if problem {
-        "application/problem+json"
-    } else {
-        "application/json"
+    let media = match disposition {
+        Disposition::Rejected(_)
+        | Disposition::Refused(_)
+        | Disposition::Declined { .. }
+        | Disposition::Announced => "application/problem+json",
+        Disposition::Predicted(_) | Disposition::Review(_) | Disposition::Answered(_) => {
+            "application/json"
+        }
+        Disposition::Exposition(_) => "text/plain; version=0.0.4",
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
@@ -271,7 +300,7 @@ fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert("x-request-id", id);
     }
-    if let Disposition::Refused(refusal) = disposition {
+    if let Disposition::Refused(refusal) | Disposition::Declined { refusal, .. } = disposition {
         if let Some(seconds) = refusal.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -340,7 +369,7 @@ fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'
         .collect()
 }
 
-fn problem(trail: &Trail, code: Code) -> Problem<'_> {
+fn problem<'a>(trail: &'a Trail, code: Code, cause: Option<&'a str>) -> Problem<'a> {
     Problem {
         kind: format!(
             "urn:vitalgate:problem:{}",
@@ -353,6 +382,7 @@ fn problem(trail: &Trail, code: Code) -> Problem<'_> {
         disposition: code.outcome().as_str(),
         id: &trail.id,
         model: None,
+        cause,
         errors: Vec::new(),
     }
 }
@@ -376,6 +406,7 @@ fn rejected<'a>(trail: &'a Trail, rejection: &'a Rejection) -> Problem<'a> {
         disposition: Outcome::Rejected.as_str(),
         id: &trail.id,
         model: model(trail),
+        cause: None,
         errors: errors.collect(),
     }
 }

@@ -212,6 +212,22 @@ impl AuditLog {
         }
     }
 
+    /// Records that an authorized change is about to be made; its outcome makes a record of its
+    /// own. What cannot be recorded is not to be done.
+    pub async fn announce(&self, trail: &Trail) -> Result<(), Code> {
+        let announced = record::body(trail, &Disposition::Announced, None);
+        if self.append(announced).await {
+            Ok(())
+        } else {
+            Err(Code::AuditUnavailable)
+        }
+    }
+
+    /// Records that wait to be written.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     async fn append(&self, body: Option<Vec<u8>>) -> bool {
         let Some(body) = body else { return false };
         let (accepted, outcome) = oneshot::channel();

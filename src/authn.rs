@@ -9,7 +9,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 
 use crate::{
     authz::Role,
@@ -130,6 +130,8 @@ pub enum Presented {
     Token(Option<Arc<PeerCertificate>>),
     /// Both must, and belong together.
     CertificateAndToken(Arc<PeerCertificate>),
+    /// The certificate must; and a token too, if there is one.
+    CertificateAndPerhapsToken(Arc<PeerCertificate>),
 }
 
 impl Presented {
@@ -146,14 +148,17 @@ impl Presented {
             Methods::MtlsAndJwt => certificate
                 .map(Self::CertificateAndToken)
                 .ok_or(Code::NoClientCertificate),
+            Methods::MtlsAndPerhapsJwt => certificate
+                .map(Self::CertificateAndPerhapsToken)
+                .ok_or(Code::NoClientCertificate),
         }
     }
 
     fn certificate(&self) -> Option<&PeerCertificate> {
         match self {
-            Self::Certificate(certificate) | Self::CertificateAndToken(certificate) => {
-                Some(certificate)
-            }
+            Self::Certificate(certificate)
+            | Self::CertificateAndToken(certificate)
+            | Self::CertificateAndPerhapsToken(certificate) => Some(certificate),
             Self::Token(certificate) => certificate.as_deref(),
         }
     }
@@ -162,6 +167,7 @@ impl Presented {
 /// Who is known, as the configuration said when it was last read.
 #[derive(Debug)]
 struct Directory {
+    configured: Vec<PrincipalConfig>,
     by_san: HashMap<String, Arc<Principal>>,
     /// By `iss`.
     issuers: HashMap<String, Arc<Issuer>>,
@@ -210,6 +216,23 @@ impl Authenticator {
         Ok(())
     }
 
+    /// The principals that the configuration names.
+    pub fn configured(&self) -> Vec<PrincipalConfig> {
+        self.directory.load().configured.clone()
+    }
+
+    /// Whether a principal could have this name: one that is configured, or one of an issuer
+    /// whose tokens say what their subject may do.
+    pub fn may_know(&self, name: &str) -> bool {
+        let directory = self.directory.load();
+        let of_issuer = |issuer: &Arc<Issuer>| {
+            let subject = name.strip_prefix(issuer.config.name.as_str());
+            subject.is_some_and(|s| s.strip_prefix('/').is_some_and(|s| !s.is_empty()))
+        };
+        directory.configured.iter().any(|p| p.name == name)
+            || directory.issuers.values().any(of_issuer)
+    }
+
     /// The key sets that are files.
     pub fn key_files(&self) -> Vec<std::path::PathBuf> {
         let directory = self.directory.load();
@@ -248,12 +271,20 @@ impl Authenticator {
         let directory = self.directory.load_full();
         match (presented, identity) {
             (Presented::Certificate(_), Some(identity)) => directory.by_certificate(identity),
+            (Presented::CertificateAndPerhapsToken(_), Some(identity))
+                if !headers.contains_key(header::AUTHORIZATION) =>
+            {
+                directory.by_certificate(identity)
+            }
             (Presented::Token(_), identity) => {
                 let how = Authentication::Jwt;
                 let token = directory.by_token(headers, identity, how).await?;
                 Ok(token.principal)
             }
-            (Presented::CertificateAndToken(_), Some(identity)) => {
+            (
+                Presented::CertificateAndToken(_) | Presented::CertificateAndPerhapsToken(_),
+                Some(identity),
+            ) => {
                 let holder = directory.by_certificate(identity)?;
                 let how = Authentication::MtlsAndJwt;
                 let token = directory.by_token(headers, Some(identity), how).await?;
@@ -264,9 +295,12 @@ impl Authenticator {
                 }
                 Ok(token.principal)
             }
-            (Presented::Certificate(_) | Presented::CertificateAndToken(_), None) => {
-                Err(Code::NoClientCertificate)
-            }
+            (
+                Presented::Certificate(_)
+                | Presented::CertificateAndToken(_)
+                | Presented::CertificateAndPerhapsToken(_),
+                None,
+            ) => Err(Code::NoClientCertificate),
         }
     }
 
@@ -304,11 +338,13 @@ impl Directory {
                 Ok((issuer.config.issuer.clone(), Arc::new(issuer)))
             })
             .collect::<Result<_, KeySetError>>()?;
+        let configured = principals.clone();
         let by_san = principals
             .into_iter()
             .filter_map(|p| Some((p.san.clone()?, Arc::new(Principal::of_certificate(p)))))
             .collect();
         Ok(Self {
+            configured,
             by_san,
             issuers,
             verified: VerifiedTokens::default(),

@@ -15,6 +15,8 @@ use std::{
 pub use self::approval::{
     Approved, Approver, Authority, TrustedKeys, approve, check_trust, read_version,
 };
+pub use self::models::Models;
+pub(crate) use self::models::load;
 use self::{
     model::{ModelError, ModelSpec},
     policy::{NotApproved, PolicyError},
@@ -22,7 +24,6 @@ use self::{
 };
 use crate::{
     clock,
-    config::ServedModel,
     inference::{self, Engine, EngineError, EngineSpec, Execution, Runtime},
     phi::scrub::scrub_stack,
     row::Row,
@@ -30,6 +31,7 @@ use crate::{
 
 mod approval;
 pub mod model;
+mod models;
 pub mod policy;
 pub mod signing;
 
@@ -135,6 +137,7 @@ pub struct LoadedModel {
     spec: Arc<ModelSpec>,
     digest: String,
     approvers: Vec<Approver>,
+    policy_serial: Option<u64>,
     until: Option<Duration>,
     card: String,
     engine: Engine<Row>,
@@ -148,6 +151,7 @@ impl LoadedModel {
         execution: Execution,
     ) -> Result<Self, LoadError> {
         let (path, until) = (approved.path.clone(), approved.until);
+        let policy_serial = approved.policy_serial;
         let (digest, approvers) = (approved.digest.clone(), approved.approvers.clone());
         let mut files = approved.take_files();
         let spec = parse_model(&path, &files)?;
@@ -162,6 +166,7 @@ impl LoadedModel {
             spec,
             digest,
             approvers,
+            policy_serial,
             until,
             card,
             engine,
@@ -181,6 +186,11 @@ impl LoadedModel {
     /// Whose signatures made it loadable; at least one.
     pub fn approvers(&self) -> &[Approver] {
         &self.approvers
+    }
+
+    /// Serial of the release policy that approved it; none when plain keys did.
+    pub fn policy_serial(&self) -> Option<u64> {
+        self.policy_serial
     }
 
     /// Whether its approval has not run out: a release policy may say that models stop
@@ -261,63 +271,4 @@ pub fn engine_spec(
         limits: inference::Limits::default(),
         after_run: scrub_stack,
     })
-}
-
-/// The models being served, by name and version.
-#[derive(Debug)]
-pub struct Models(BTreeMap<String, BTreeMap<u32, Arc<LoadedModel>>>);
-
-impl Models {
-    /// Verifies and starts everything that the configuration serves. One failure fails all: a
-    /// server that starts with fewer models than it was told to serve is a silent outage.
-    pub fn load(
-        repository: &Path,
-        served: &[ServedModel],
-        authority: &Authority,
-        runtime: &Runtime,
-        execution: Execution,
-    ) -> Result<Self, LoadError> {
-        let mut models: BTreeMap<String, BTreeMap<u32, Arc<LoadedModel>>> = BTreeMap::new();
-        for ServedModel { name, version } in served {
-            let directory = repository.join(name).join(version.to_string());
-            let model = LoadedModel::start(approve(&directory, authority)?, runtime, execution)?;
-            let spec = model.spec();
-            if spec.name != *name || spec.version != *version {
-                return Err(LoadError::Mismatch {
-                    path: directory,
-                    problem: format!("the bundle is {} version {}", spec.name, spec.version),
-                });
-            }
-            tracing::info!(
-                model = name,
-                version,
-                digest = model.digest(),
-                "model verified and loaded"
-            );
-            models
-                .entry(name.clone())
-                .or_default()
-                .insert(*version, Arc::new(model));
-        }
-        Ok(Self(models))
-    }
-
-    /// A version of a model, the highest one when none is asked for.
-    pub fn get(&self, name: &str, version: Option<u32>) -> Option<&Arc<LoadedModel>> {
-        let versions = self.0.get(name)?;
-        match version {
-            Some(version) => versions.get(&version),
-            None => versions.last_key_value().map(|(_, model)| model),
-        }
-    }
-
-    /// Whether a model of this name is served.
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
-    /// All, by name and version.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<LoadedModel>> {
-        self.0.values().flat_map(BTreeMap::values)
-    }
 }

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use vitalgate::error_chain::one_line;
 
+mod admin;
 mod audit;
 mod bundle;
 mod check;
@@ -14,6 +15,7 @@ mod policy;
 mod serve;
 #[cfg(feature = "tools")]
 mod signing_key;
+mod table;
 
 /// Serves signed clinical models over mutual TLS, and screens every input first.
 #[derive(Debug, Parser)]
@@ -34,6 +36,8 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Look after a running server: models, callers, read-only mode, evidence.
+    Admin(admin::AdminArguments),
     /// Print every problem of a configuration file with its line.
     Check {
         /// The configuration, TOML.
@@ -104,6 +108,7 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "tools")]
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Serve { config } => serve::run(&config),
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::Check { config, json } => check::run(&config, json),
         Command::Audit(command) => audit::run(command),
         Command::Bundle(command) => bundle::run(command),

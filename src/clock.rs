@@ -26,7 +26,12 @@ pub fn utc() -> OffsetDateTime {
 
 /// Now in RFC 3339 with microseconds, UTC, for audit records.
 pub fn rfc3339() -> String {
-    let micros = i128::try_from(since_epoch().as_micros()).unwrap_or_default();
+    rfc3339_at(since_epoch())
+}
+
+/// A time since the Unix epoch, in RFC 3339 with microseconds, UTC.
+pub fn rfc3339_at(since_epoch: Duration) -> String {
+    let micros = i128::try_from(since_epoch.as_micros()).unwrap_or_default();
     OffsetDateTime::from_unix_timestamp_nanos(micros.saturating_mul(1000))
         .ok()
         .and_then(|t| t.format(&Rfc3339).ok())

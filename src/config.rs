@@ -13,12 +13,14 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::inference::Execution;
 
+mod admin;
 mod audit;
 mod authorization;
+mod document;
 mod issuers;
 mod listeners;
 mod principals;
@@ -28,8 +30,11 @@ pub use issuers::{IssuerConfig, KeyLocation, RoleMapping};
 pub use listeners::{DataPlane, Methods};
 pub use principals::PrincipalConfig;
 
-pub use audit::{Audit, AuditMode, Keys};
-pub use authorization::Authorization;
+pub use self::{
+    admin::AdminPlane,
+    audit::{Audit, AuditMode, Keys},
+    authorization::Authorization,
+};
 
 /// Largest configuration file, bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -57,6 +62,8 @@ impl fmt::Display for Problem {
 pub struct Config {
     /// Data plane: its listeners, at least one.
     pub data: Vec<DataPlane>,
+    /// Admin plane, if there is to be one.
+    pub admin: Option<AdminPlane>,
     /// Health listener.
     pub health: Health,
     /// Bounds on what one caller may hold.
@@ -79,6 +86,8 @@ pub struct Config {
     pub principals: Vec<PrincipalConfig>,
     /// Whose tokens are believed.
     pub issuers: Vec<IssuerConfig>,
+    /// The file as it was written, for [`Config::redacted`].
+    document: toml::Table,
 }
 
 /// `[health]`: plaintext `/livez` and `/readyz`.
@@ -90,7 +99,7 @@ pub struct Health {
 }
 
 /// `[limits]`: all have defaults; times in seconds.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest request body, bytes.
@@ -155,7 +164,7 @@ pub struct OnnxRuntime {
 }
 
 /// `[trust]`: whose signatures make a bundle loadable.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Those that a signed release policy asks for.
     Policy(ReleasePolicy),
@@ -165,7 +174,7 @@ pub enum Trust {
 }
 
 /// The release policy and what it is held against.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleasePolicy {
     /// The signed policy, a DSSE envelope.
     pub file: PathBuf,
@@ -219,8 +228,12 @@ impl Config {
             &mut self.keys.fleet,
             &mut self.keys.pseudonym,
         ];
-        let tls = self.data.iter_mut().flat_map(|data| {
-            let files = &mut data.files;
+        let (admin, state) = match &mut self.admin {
+            Some(AdminPlane { files, state, .. }) => (Some(files), Some(state)),
+            None => (None, None),
+        };
+        let tls = self.data.iter_mut().map(|data| &mut data.files);
+        let tls = tls.chain(admin).flat_map(|files| {
             [&mut files.certificate, &mut files.key]
                 .into_iter()
                 .chain(&mut files.client_ca)
@@ -236,6 +249,7 @@ impl Config {
         };
         for path in paths
             .into_iter()
+            .chain(state)
             .chain(tls)
             .chain(trusted)
             .chain(&mut self.onnxruntime.library)

@@ -21,6 +21,8 @@ pub enum Outcome {
     Refused,
     /// A request that asks for no prediction (a model's description) was answered.
     Answered,
+    /// An authorized change is about to be made; in audit records only.
+    Announced,
 }
 
 impl Outcome {
@@ -32,6 +34,7 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::Refused => "refused",
             Self::Answered => "answered",
+            Self::Announced => "announced",
         }
     }
 }
@@ -131,10 +134,21 @@ codes! {
     MemberFailed = "MEMBER_FAILED", Review, 200, "A network of the model gave no usable output for this input", "Judge without the model, and report it to the model's owner.";
     KeysUnavailable = "KEYS_UNAVAILABLE", Refused, 503, "The keys of the token's issuer are not known, and it cannot be reached", "Try again later, or tell the operator.";
     TokenMemoryFull = "TOKEN_MEMORY_FULL", Refused, 503, "So many single-use tokens are in force that no more can be remembered", "Try again later.";
+    CallerQuarantined = "CALLER_QUARANTINED", Refused, 403, "This principal has been quarantined by an operator", "Ask the operator; every request is refused until the quarantine is released.";
+    ModelQuarantined = "MODEL_QUARANTINED", Refused, 503, "The model has been quarantined by an operator and gives no predictions", "Judge without the model; ask the operator.";
     Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold", "Try again after the time in Retry-After.";
     PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";
     ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
     AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";
+    InvalidChange = "INVALID_CHANGE", Refused, 400, "The body of the admin call is not the JSON object that it takes, or its reason is missing or not fit to be recorded", "Send {\"reason\": \"…\"} with 3 to 200 characters, of ASCII letters, digits, space and .,:;()/#@+-_ (and \"on\": true or false for read-only mode).";
+    InvalidQuery = "INVALID_QUERY", Refused, 400, "The query of the admin call is not one it takes", "Send last=N with N up to 10000, or no query.";
+    NotInRepository = "NOT_IN_REPOSITORY", Refused, 404, "The repository has no such version of the model", "Put the signed bundle at <repository>/<name>/<version>/ first.";
+    LoadRefused = "LOAD_REFUSED", Refused, 409, "The model version was not loaded; what served goes on", "Correct what cause says; verification is the same as at a start.";
+    DeploymentInProgress = "DEPLOYMENT_IN_PROGRESS", Refused, 409, "Another deployment is in progress", "Try again when it is done.";
+    ReadOnly = "READ_ONLY", Refused, 409, "The server is in read-only mode: nothing is deployed", "Ask who set it (GET /admin/v1/state), or leave read-only mode first.";
+    UnknownCaller = "UNKNOWN_CALLER", Refused, 404, "No principal of this name is configured", "List the callers with GET /admin/v1/callers.";
+    SelfQuarantine = "SELF_QUARANTINE", Refused, 409, "A principal may not quarantine itself", "Have another principal do it.";
+    StateUnwritable = "STATE_UNWRITABLE", Refused, 503, "The change could not be written to the state directory", "Mend the disk and repeat the call; cause says what is in force meanwhile.";
     Internal = "INTERNAL", Refused, 500, "The server failed", "Tell the operator the request id.";
 }
 
@@ -213,8 +227,10 @@ pub struct Refusal {
 
 impl From<Code> for Refusal {
     fn from(code: Code) -> Self {
-        let retry_after = match code.status() {
-            503 => Some(1),
+        let retry_after = match (code, code.status()) {
+            // A person has to act first.
+            (Code::ModelQuarantined, _) => Some(60),
+            (_, 503) => Some(1),
             _ => None,
         };
         Self {

@@ -7,6 +7,11 @@
 
 pub mod config;
 
+pub mod admin;
+pub mod containment;
+pub mod deployment;
+pub mod telemetry;
+
 pub mod connection;
 pub mod server;
 pub mod tls;

@@ -15,6 +15,7 @@ use crate::{
     authz::{Action, Authorizer, Plane},
     bundle::{LoadedModel, Models},
     clinical, consensus,
+    containment::Containment,
     disposition::{Code, Refusal, Rejection},
     hardening::{self, Hardened},
     inference::ScoreError,
@@ -35,6 +36,8 @@ pub struct Pipeline {
     pub authorizer: Arc<Authorizer>,
     /// What is served.
     pub models: Models,
+    /// Who and what is stopped.
+    pub containment: Arc<Containment>,
     /// Bounds on requests in flight.
     pub admitter: Admitter,
     /// Bounds on a body.
@@ -153,6 +156,9 @@ impl Pipeline {
         let cleared = trail.mark(S::Clear, review::clear(consistent))?;
         let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
         let consensus = trail.mark(S::Agree, consensus::agree(scores))?;
+        // A body may be long in coming. Once a quarantine is confirmed, no prediction is decided.
+        self.check_caller(&call.presented, &principal)?;
+        self.containment.check_model(model)?;
         Ok(trail.mark(S::Harden, hardening::release(consensus)))
     }
 
@@ -168,7 +174,8 @@ impl Pipeline {
         trail.patient = subject.map(|subject| self.identifiers.pseudonym(subject));
     }
 
-    /// Authenticates the caller and notes it, and for whom it acts, on the trail.
+    /// Authenticates the caller, notes it, and for whom it acts, on the trail, and turns away who
+    /// is quarantined.
     pub async fn identify(
         &self,
         trail: &mut Trail,
@@ -178,8 +185,23 @@ impl Pipeline {
         let principal = self.authenticator.authenticate(presented, headers).await;
         let principal = trail.mark(Stage::Authenticate, principal)?;
         trail.principal = Some(Arc::clone(&principal));
+        self.check_caller(presented, &principal)?;
         trail.on_behalf_of = authn::on_behalf_of(&principal, headers)?;
         Ok(principal)
+    }
+
+    /// Refuses whom an operator stopped: by its own name, or by that of the certificate's holder,
+    /// whose tokens may name others.
+    fn check_caller(&self, presented: &Presented, principal: &Principal) -> Result<(), Code> {
+        let containment = &self.containment;
+        if !containment.stops_callers() {
+            return Ok(());
+        }
+        containment.check_caller(principal.name())?;
+        match self.authenticator.holder(presented) {
+            Some(holder) => containment.check_caller(holder.name()),
+            None => Ok(()),
+        }
     }
 
     /// Finds what a path names.
@@ -195,9 +217,6 @@ impl Pipeline {
                 Some(number.ok_or(Code::UnknownVersion)?)
             }
         };
-        self.models
-            .get(name, version)
-            .cloned()
-            .ok_or(Code::UnknownVersion)
+        self.models.get(name, version).ok_or(Code::UnknownVersion)
     }
 }

@@ -64,6 +64,16 @@ pub async fn read(
     limits: &BodyLimits,
     framing: &Framing,
 ) -> Result<Received, Code> {
+    json(&headers, body, limits, framing).await.map(Received)
+}
+
+/// Reads a body of JSON. What may hold a patient is read only through [`read`].
+pub(crate) async fn json(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &BodyLimits,
+    framing: &Framing,
+) -> Result<Phi<Vec<u8>>, Code> {
     let json = headers
         .get(header::CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
@@ -92,7 +102,7 @@ fn is_json(content_type: &str) -> bool {
         })
 }
 
-async fn collect(mut body: Body, limit: usize, framing: &Framing) -> Result<Received, Code> {
+async fn collect(mut body: Body, limit: usize, framing: &Framing) -> Result<Phi<Vec<u8>>, Code> {
     // What a body announces is a claim; only so much is believed before it arrives.
     let expected = usize::try_from(body.size_hint().lower())
         .unwrap_or(0)
@@ -109,5 +119,5 @@ async fn collect(mut body: Body, limit: usize, framing: &Framing) -> Result<Rece
         }
     }
     framing.complete();
-    Ok(Received(bytes))
+    Ok(bytes)
 }

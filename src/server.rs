@@ -22,6 +22,7 @@ use crate::{
     },
     pipeline::Pipeline,
     reload::Outcomes,
+    telemetry,
     tls::{self, ListenerTls, PeerCertificate},
     trail::Trail,
 };
@@ -31,6 +32,7 @@ mod health;
 mod routes;
 pub use expiry::watch_expiry;
 pub use health::serve as serve_health;
+pub(crate) use routes::is_well_framed;
 
 /// What requests are answered with.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ pub struct Listener {
     pub authentication: Methods,
 }
 
-/// The HTTPS data plane.
+/// A plane over HTTPS: the data plane, or the admin plane.
 #[derive(Debug)]
 pub struct DataPlane {
     /// All of them serve the same.
@@ -74,15 +76,25 @@ pub struct DataPlane {
 /// Serves the data plane until `application.drain` is cancelled and what was in flight is done
 /// or out of time.
 pub async fn serve(data: DataPlane, application: Arc<Application>) {
+    let routes = Arc::clone(&application);
+    serve_routes(data, application, |tasks| routes::router(routes, tasks)).await;
+}
+
+/// As [`serve`], for the paths that `router` makes; it is given where their requests run.
+pub async fn serve_routes(
+    listening: DataPlane,
+    application: Arc<Application>,
+    router: impl FnOnce(TaskTracker) -> axum::Router,
+) {
     let DataPlane {
         listeners,
         serving,
         connections,
         drain_time,
-    } = data;
+    } = listening;
     let places = Arc::new(Semaphore::new(connections));
     let tasks = TaskTracker::new();
-    let router = routes::router(Arc::clone(&application), tasks.clone());
+    let router = router(tasks.clone());
     let accepting = TaskTracker::new();
     for listener in listeners {
         let served = accept_all(
@@ -202,6 +214,7 @@ async fn converse(
         let mut trail = Trail::start(peer.source);
         // The record names who holds the certificate, if there is one and it is known.
         trail.principal = application.pipeline.authenticator.holder(&peer.presented);
+        telemetry::unanswered(Code::MalformedHttp.into());
         let audit = &application.audit;
         audit
             .record_refusal(&trail, Code::MalformedHttp, status)
@@ -211,5 +224,6 @@ async fn converse(
 
 async fn refuse(application: &Application, source: SocketAddr, code: Code) {
     let trail = Trail::start(source);
+    telemetry::unanswered(code.into());
     application.audit.record_refusal(&trail, code, None).await;
 }

@@ -1,6 +1,10 @@
 //! What a request leaves behind: who, what, which stages, how long. Never a value.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::rand;
 
@@ -76,6 +80,7 @@ pub struct Trail {
     pub input: Option<Identifier>,
     /// Pseudonym of the patient or encounter, where one was named.
     pub patient: Option<Identifier>,
+    started: Instant,
     stages: Vec<(Stage, u32)>,
     last: Instant,
 }
@@ -83,7 +88,7 @@ pub struct Trail {
 impl Trail {
     /// Starts now.
     pub fn start(source: SocketAddr) -> Self {
-        let mut id = [0u8; 16];
+        let (mut id, started) = ([0u8; 16], clock::monotonic());
         // An id that could not be drawn is all zero: it only names the request.
         let _unfilled: Result<(), _> = rand::fill(&mut id);
         Self {
@@ -98,7 +103,8 @@ impl Trail {
             input: None,
             patient: None,
             stages: Vec::with_capacity(12),
-            last: clock::monotonic(),
+            started,
+            last: started,
         }
     }
 
@@ -110,6 +116,11 @@ impl Trail {
             .push((stage, u32::try_from(micros).unwrap_or(u32::MAX)));
         self.last = now;
         result
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        clock::monotonic().duration_since(self.started)
     }
 
     /// Stages passed, in microseconds.

@@ -154,6 +154,7 @@ pub struct Approved {
     verified: Verified,
     pub(super) digest: String,
     pub(super) approvers: Vec<Approver>,
+    pub(super) policy_serial: Option<u64>,
     pub(super) until: Option<Duration>,
 }
 
@@ -187,6 +188,7 @@ pub fn approve(version_directory: &Path, authority: &Authority) -> Result<Approv
                     key: verified.signer().to_owned(),
                 }],
                 verified,
+                policy_serial: None,
                 until: None,
                 path,
             })
@@ -213,6 +215,7 @@ pub fn approve(version_directory: &Path, authority: &Authority) -> Result<Approv
                         })
                     })
                     .collect(),
+                policy_serial: Some(terms.serial()),
                 // Before 1970 is long ago.
                 until: until.map(|d| d.try_into().unwrap_or(Duration::ZERO)),
                 verified: approval.verified,

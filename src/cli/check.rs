@@ -11,7 +11,7 @@ use vitalgate::{
     bundle::check_trust,
     config::{Config, Problem},
     error_chain::one_line,
-    tls::ListenerTls,
+    tls::{ClientCertificates, ListenerTls},
 };
 
 use super::Failure;
@@ -28,15 +28,19 @@ fn unusable(config: &Config) -> Vec<Problem> {
         if let Err(error) = ListenerTls::load(data.files.clone(), client_certificates) {
             problem_at(data.line, &error);
         }
-        if data.listen == config.health.listen && data.listen.port() != 0 {
-            let error = io::Error::other("data.listen and health.listen are the same address");
-            problem_at(data.line, &error);
-        }
+    }
+    if let Some(admin) = &config.admin
+        && let Err(error) = ListenerTls::load(admin.files.clone(), ClientCertificates::Required)
+    {
+        problem_at(admin.line, &error);
     }
     for issuer in &config.issuers {
         if let Err(error) = authn::check_keys(issuer) {
             problem_at(issuer.line, &error);
         }
+    }
+    for (line, error) in same_addresses(config) {
+        problem_at(line, &error);
     }
     let mut problem = |error: &dyn Error| problem_at(0, error);
     if let Err(error) = check_trust(&config.trust) {
@@ -74,6 +78,24 @@ fn unusable(config: &Config) -> Vec<Problem> {
     }
     problems.sort_by_key(|p| p.line);
     problems
+}
+
+/// Listeners that would get in each other's way, by line.
+fn same_addresses(config: &Config) -> Vec<(usize, io::Error)> {
+    let data = config.data.iter().map(|d| ("data", d.listen, d.line));
+    let admin = config.admin.iter().map(|a| ("admin", a.listen, a.line));
+    let others = data.chain(admin).collect::<Vec<_>>();
+    let health = ("health", config.health.listen, 0);
+    let mut found = Vec::new();
+    for (i, (name, address, line)) in others.iter().enumerate() {
+        let rest = others.iter().skip(i + 1).chain([&health]);
+        // The reader has compared the data listeners with each other.
+        for (other, _, _) in rest.filter(|(n, a, _)| n != name && a == address && a.port() != 0) {
+            let message = format!("{name}.listen and {other}.listen are the same address");
+            found.push((*line, io::Error::other(message)));
+        }
+    }
+    found
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what the command is for")]

@@ -43,9 +43,9 @@ pub(crate) struct DevArguments {
     /// Address of /livez and /readyz; loopback only.
     #[arg(long, default_value = "127.0.0.1:8080")]
     health: SocketAddr,
-    /// Reserved for the admin plane, which this version does not have.
-    #[arg(long, hide = true)]
-    admin: Option<SocketAddr>,
+    /// Address of the HTTPS admin plane; loopback only.
+    #[arg(long, default_value = "127.0.0.1:9443")]
+    admin: SocketAddr,
 }
 
 /// The clients of the dev server: name, role.
@@ -60,10 +60,7 @@ const CLIENTS: [(&str, &str); 7] = [
 ];
 
 pub(crate) fn run(arguments: &DevArguments) -> Result<(), Failure> {
-    for address in [arguments.listen, arguments.health]
-        .into_iter()
-        .chain(arguments.admin)
-    {
+    for address in [arguments.listen, arguments.admin, arguments.health] {
         if !address.ip().is_loopback() {
             return Err(Failure::usage(anyhow!(
                 "{address} is not a loopback address; dev serves this machine only"
@@ -212,13 +209,20 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn configuration(arguments: &DevArguments) -> String {
-    let DevArguments { listen, health, .. } = arguments;
+    let DevArguments {
+        listen,
+        admin,
+        health,
+        ..
+    } = arguments;
     let server = format!(
         "# Written by `vitalgate dev` at each start: copy it elsewhere to change it.\n\
          # Throw-away keys. NOT FOR PATIENTS. Paths are relative to this file.\n\
          repository = \"repository\"\n\n\
          [data]\nlisten = \"{listen}\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
          client_ca = \"ca.pem\"\n\n\
+         [admin]\nlisten = \"{admin}\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+         client_ca = \"ca.pem\"\nstate = \"admin\"\n\n\
          [health]\nlisten = \"{health}\"\n\n\
          [limits]\nbody_bytes = 65536\nconcurrent_requests = 1024\nconnections = 4096\n\
          head_seconds = 10\nbody_seconds = 10\nidle_seconds = 75\ndrain_seconds = 20\n\n\
@@ -254,9 +258,12 @@ fn announce(config: &Config, state: &Path) {
         return;
     };
     let (listen, state) = (data.listen, state.display());
+    let admin = config.admin.as_ref().map(|admin| admin.listen.to_string());
+    let admin = admin.unwrap_or_default();
     println!(
         "vitalgate dev: throw-away keys and demo models. NOT FOR PATIENTS.\n\
          \n  data plane  https://{listen}   (mutual TLS; client certificates in {state}/clients)\
+         \n  admin       https://{admin}   (vitalgate admin --state {state} --help)\
          \n  health      http://{health}/readyz\
          \n  audit log   {state}/audit/audit.jsonl   (public key {state}/keys/audit.pub)\
          \n  policy      {state}/policy/release.dsse.json\

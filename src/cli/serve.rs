@@ -1,6 +1,6 @@
 //! `vitalgate serve`: verify, load, listen, drain.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use tokio::{
@@ -15,18 +15,24 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 use vitalgate::{
+    admin::{self, Administration},
     admission::Admitter,
     audit::{self, AuditLog, Identifiers},
     authz::{AccessPolicy, Authorizer},
-    bundle::{Authority, LoadError, Models},
-    config::{Config, ReleasePolicy, Trust},
+    bundle::{Authority, Models},
+    clock,
+    config::{AdminPlane, Config, ReleasePolicy, Trust},
     connection::Serving,
+    containment::Containment,
+    deployment::Deployer,
     inference::{PINNED_SHA256, Runtime, find_library},
     phi::process::Hardening,
     pipeline::Pipeline,
     receive::BodyLimits,
     reload::Watching,
     server::{self, Application, DataPlane, Listener},
+    telemetry::Telemetry,
+    tls::ListenerTls,
 };
 
 use super::Failure;
@@ -43,8 +49,9 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     silence_panics();
     serve(path, load(path)?, |config| {
         let (health, mut data) = (config.health.listen, config.data.iter());
+        let admin = config.admin.as_ref().map(|admin| admin.listen.to_string());
         if let Some(first) = data.next() {
-            tracing::info!(data = %first.listen, %health, "serving");
+            tracing::info!(data = %first.listen, admin, %health, "serving");
         }
         for listener in &config.data {
             let authentication = listener.authentication.as_str();
@@ -92,6 +99,7 @@ pub(crate) fn serve(
     ready: impl FnOnce(&Config),
 ) -> Result<(), Failure> {
     let hardening = Hardening::apply(heap::is_wiped());
+    let containment = open_containment(config.admin.as_ref())?;
     // First: from here on its files are watched, and models take their time.
     let access = access_policy(&config)?;
     let warnings: Vec<String> = access.warnings().iter().map(ToString::to_string).collect();
@@ -99,36 +107,33 @@ pub(crate) fn serve(
     let authorizer = Arc::new(Authorizer::new(access));
     let identity =
         Identity::load(path, &config, authorizer).map_err(|e| Failure::Environment(anyhow!(e)))?;
-    let (models, authority) = load_models(&config)?;
-    log_authority(&authority, &config.trust);
+    let (models, deployer) = load_models(&config)?;
+    log_authority(&deployer.authority(), &config.trust);
+    let deployer = Arc::new(deployer);
     log_access(&config, policies, &warnings);
     let identifiers = Identifiers::load(&config.keys.fleet, &config.keys.pseudonym)
         .map_err(Failure::environment)?;
+    let telemetry = Telemetry::install().map_err(Failure::environment)?;
     let settings = audit::Settings::load(&config.audit).map_err(Failure::environment)?;
     let (audit, audit_writer) = AuditLog::open(settings).map_err(Failure::environment)?;
-    let prepared = Prepared {
-        models,
-        identity,
-        audit,
-        identifiers,
-        hardening,
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::environment)?;
+    let prepared = Prepared {
+        models,
+        deployer: Arc::clone(&deployer),
+        containment: Arc::new(containment),
+        identity,
+        telemetry,
+        audit,
+        identifiers,
+        hardening,
+    };
     let served = runtime.block_on(async {
-        let listening = listen(config, prepared, ready);
-        let Authority::Policy(policy) = &authority else {
-            return listening.await;
-        };
-        let watching = async {
-            server::watch_expiry(policy.terms()).await;
-            std::future::pending().await
-        };
         tokio::select! {
-            served = listening => served,
-            never = watching => never,
+            served = listen(config, prepared, ready) => served,
+            () = server::watch_expiry(&deployer) => Ok(()),
         }
     });
     // Ends what outlived the drain, and with it the last handles of the audit log.
@@ -186,23 +191,12 @@ fn log_access(config: &Config, policies: usize, warnings: &[String]) {
     }
 }
 
-fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
+fn load_models(config: &Config) -> Result<(Models, Deployer), Failure> {
     let onnxruntime = &config.onnxruntime;
     let library = find_library(onnxruntime.library.as_deref()).map_err(Failure::environment)?;
     let sha256 = onnxruntime.sha256.as_deref().unwrap_or(PINNED_SHA256);
     let runtime = Runtime::load(&library, sha256).map_err(Failure::environment)?;
-    let load = || {
-        let authority = Authority::establish(&config.trust)?;
-        let models = Models::load(
-            &config.repository,
-            &config.models,
-            &authority,
-            &runtime,
-            onnxruntime.execution,
-        )?;
-        Ok((models, authority))
-    };
-    load().map_err(|error: LoadError| {
+    Deployer::start(config, runtime).map_err(|error| {
         if error.is_environment() {
             Failure::environment(error)
         } else {
@@ -211,60 +205,108 @@ fn load_models(config: &Config) -> Result<(Models, Authority), Failure> {
     })
 }
 
+/// What was quarantined when the last server ended. What cannot be known is not released.
+fn open_containment(admin: Option<&AdminPlane>) -> Result<Containment, Failure> {
+    let containment = Containment::open(admin.map(|admin| admin.state.as_path()))
+        .map_err(Failure::environment)?;
+    let stopped = containment.stopped();
+    for (model, version, hold) in stopped.models() {
+        let (by, reason) = (&hold.by, hold.reason.as_str());
+        tracing::warn!(model, version, by, reason, "model is quarantined");
+    }
+    for (caller, hold) in stopped.callers() {
+        let (by, reason) = (&hold.by, hold.reason.as_str());
+        tracing::warn!(caller, by, reason, "caller is quarantined");
+    }
+    if let Some(hold) = stopped.read_only() {
+        let (by, reason) = (&hold.by, hold.reason.as_str());
+        tracing::warn!(by, reason, "read-only mode");
+    }
+    Ok(containment)
+}
+
 /// Everything that was loaded and found good before anything listens.
 struct Prepared {
     models: Models,
+    deployer: Arc<Deployer>,
+    containment: Arc<Containment>,
     identity: Identity,
+    telemetry: Telemetry,
     audit: AuditLog,
     identifiers: Identifiers,
     hardening: Hardening,
 }
 
-async fn listen(
-    mut config: Config,
-    prepared: Prepared,
-    ready: impl FnOnce(&Config),
-) -> Result<(), Failure> {
-    let Prepared {
-        models,
-        identity,
-        audit,
-        identifiers,
-        mut hardening,
-    } = prepared;
-    let bind = async |address| {
-        TcpListener::bind(address)
+/// Sockets that are bound.
+struct Bound {
+    data: Vec<Listener>,
+    admin: Option<Listener>,
+    health: TcpListener,
+}
+
+/// Binds every listener. Port 0 in the file means any; from here on it is the one that was given.
+async fn bind(
+    config: &mut Config,
+    tls: Vec<Arc<ListenerTls>>,
+    admin_tls: Option<Arc<ListenerTls>>,
+) -> Result<Bound, Failure> {
+    let bind = async |address: &mut SocketAddr| {
+        let listener = TcpListener::bind(*address)
             .await
             .with_context(|| format!("cannot listen on {address}"))
-            .map_err(Failure::Environment)
+            .map_err(Failure::Environment)?;
+        *address = listener.local_addr().map_err(Failure::environment)?;
+        Ok::<_, Failure>(listener)
     };
+    let mut data = Vec::new();
+    for (section, tls) in config.data.iter_mut().zip(tls) {
+        data.push(Listener {
+            listener: bind(&mut section.listen).await?,
+            tls,
+            authentication: section.authentication,
+        });
+    }
+    let mut admin = None;
+    if let (Some(section), Some(tls)) = (&mut config.admin, admin_tls) {
+        admin = Some(Listener {
+            listener: bind(&mut section.listen).await?,
+            tls,
+            authentication: AdminPlane::AUTHENTICATION,
+        });
+    }
+    let health = bind(&mut config.health.listen).await?;
+    Ok(Bound {
+        data,
+        admin,
+        health,
+    })
+}
+
+async fn listen(
+    mut config: Config,
+    mut prepared: Prepared,
+    ready: impl FnOnce(&Config),
+) -> Result<(), Failure> {
     let Identity {
         authenticator,
         authorizer,
         tls,
+        admin_tls,
         watching,
-    } = identity;
-    let mut listeners = Vec::new();
-    for (data, tls) in config.data.iter_mut().zip(tls) {
-        let listener = bind(data.listen).await?;
-        // Port 0 in the file means any; from here on it is the one that was given.
-        data.listen = listener.local_addr().map_err(Failure::environment)?;
-        listeners.push(Listener {
-            listener,
-            tls,
-            authentication: data.authentication,
-        });
-    }
-    let health = bind(config.health.listen).await?;
-    config.health.listen = health.local_addr().map_err(Failure::environment)?;
+    } = prepared.identity;
+    let bound = bind(&mut config, tls, admin_tls).await?;
     let drain = CancellationToken::new();
     drain_on_signal(&drain)?;
     reload_on_signal(&watching)?;
     // By now the threads have their stacks and the models their memory.
-    hardening.dump_exclusion = heap::exclude_from_dumps();
-    hardening.log();
+    prepared.hardening.dump_exclusion = heap::exclude_from_dumps();
+    prepared.hardening.log();
     ready(&config);
-    let Config { limits, .. } = config;
+    let body = BodyLimits {
+        bytes: config.limits.body_bytes,
+        time: config.limits.body(),
+    };
+    let limits = &config.limits;
     let serving = Serving {
         head: limits.head(),
         idle: limits.idle(),
@@ -275,27 +317,51 @@ async fn listen(
         pipeline: Pipeline {
             authenticator,
             authorizer,
-            models,
-            admitter: Admitter::new(limits.concurrent_requests),
-            body: BodyLimits {
-                bytes: limits.body_bytes,
-                time: limits.body(),
-            },
-            identifiers,
+            models: prepared.models,
+            admitter: Admitter::new(
+                limits.concurrent_requests,
+                Arc::clone(&prepared.containment),
+            ),
+            containment: prepared.containment,
+            body,
+            identifiers: prepared.identifiers,
         },
-        audit,
-        hardening,
+        audit: prepared.audit,
+        hardening: prepared.hardening,
         drain,
         reloads: watching.outcomes().clone(),
     });
-    let health = tokio::spawn(server::serve_health(health, Arc::clone(&application)));
-    let plane = DataPlane {
+    let health = tokio::spawn(server::serve_health(bound.health, Arc::clone(&application)));
+    let plane = |listeners, connections| DataPlane {
         listeners,
-        serving,
-        connections: limits.connections,
+        serving: serving.clone(),
+        connections,
         drain_time: limits.drain(),
     };
-    server::serve(plane, application).await;
+    let administrating = async {
+        let (Some(listener), Some(section)) = (bound.admin, &config.admin) else {
+            return;
+        };
+        let administration = Arc::new(Administration {
+            application: Arc::clone(&application),
+            deployer: prepared.deployer,
+            configuration: config.redacted(),
+            audit_directory: config.audit.directory.clone(),
+            telemetry: prepared.telemetry.clone(),
+            body,
+            started: clock::since_epoch(),
+        });
+        let plane = plane(vec![listener], section.connections);
+        let routes = |tasks| admin::router(administration, tasks);
+        server::serve_routes(plane, Arc::clone(&application), routes).await;
+    };
+    let upkeep = tokio::spawn(prepared.telemetry.clone().keep_up());
+    let data = server::serve(
+        plane(bound.data, limits.connections),
+        Arc::clone(&application),
+    );
+    tokio::join!(data, administrating);
+    upkeep.abort();
     // By now it has nobody to tell that the server is going; a kept connection must not hold it.
     health.abort();
     tracing::info!("drained");

@@ -33,20 +33,22 @@ pub enum Methods {
     Jwt,
     /// A client certificate and a bearer token.
     MtlsAndJwt,
+    /// A client certificate, and a bearer token where the caller shows one.
+    MtlsAndPerhapsJwt,
 }
 
 impl Methods {
     /// Whether the handshake fails without a client certificate.
     pub fn client_certificates(self) -> ClientCertificates {
         match self {
-            Self::Mtls | Self::MtlsAndJwt => ClientCertificates::Required,
+            Self::Mtls | Self::MtlsAndJwt | Self::MtlsAndPerhapsJwt => ClientCertificates::Required,
             Self::Jwt => ClientCertificates::Optional,
         }
     }
 
     /// Whether a bearer token is needed.
     pub fn takes_tokens(self) -> bool {
-        self != Self::Mtls
+        matches!(self, Self::Jwt | Self::MtlsAndJwt)
     }
 
     /// As logs write it.
@@ -55,6 +57,7 @@ impl Methods {
             Self::Mtls => "mtls",
             Self::Jwt => "jwt",
             Self::MtlsAndJwt => "mtls+jwt",
+            Self::MtlsAndPerhapsJwt => "mtls or mtls+jwt",
         }
     }
 }

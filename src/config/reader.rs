@@ -13,9 +13,10 @@ use super::{
 };
 
 /// The sections of the file, in the order they are documented.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: &[&str] = &[
     "repository",
     "data",
+    "admin",
     "health",
     "limits",
     "onnxruntime",
@@ -77,6 +78,7 @@ impl Reader<'_> {
         // All sections are read before any is missed, so that every problem is reported.
         let repository = self.section(table, "repository", &[]);
         let data = self.listeners(table);
+        let admin = self.admin(table);
         let health = self.section(table, "health", &["listen"]);
         let limits = if table.contains_key("limits") {
             self.section(table, "limits", &[])
@@ -120,6 +122,7 @@ impl Reader<'_> {
         self.check_audit(table, audit.as_ref());
         Some(Config {
             data: data?,
+            admin: admin?,
             health: health?,
             limits: limits?,
             onnxruntime: onnxruntime?,
@@ -131,6 +134,7 @@ impl Reader<'_> {
             keys: keys?,
             principals,
             issuers,
+            document: toml::from_str(self.text).unwrap_or_default(),
         })
     }
 
@@ -196,7 +200,7 @@ impl Reader<'_> {
         }
     }
 
-    fn section<T: for<'de> Deserialize<'de>>(
+    pub(super) fn section<T: for<'de> Deserialize<'de>>(
         &mut self,
         table: &DeTable<'_>,
         name: &str,

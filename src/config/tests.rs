@@ -10,7 +10,8 @@ mod trust;
 const SAMPLE: &str = include_str!("../../docs/samples/vitalgate.toml");
 
 /// Fields that may be left out, besides the limits.
-const OPTIONAL: [&str; 16] = [
+const OPTIONAL: [&str; 17] = [
+    "connections",
     "segment_bytes",
     "library",
     "state",
@@ -81,6 +82,11 @@ fn the_sample_is_valid_and_complete() {
             state: Some(anchored("trust-state.json")),
         })
     );
+    let admin = config.admin.unwrap();
+    assert_eq!(
+        (admin.listen.port(), admin.state),
+        (9443, anchored("admin"))
+    );
     // An absolute path stays where it is.
     let library = config.onnxruntime.library.unwrap();
     assert_eq!(
@@ -144,7 +150,7 @@ fn what_is_not_toml_is_told_by_line() {
 #[test]
 fn unknown_sections_and_fields_are_refused() {
     let message = problem("[health]", "[telemetry]\nlevel = 1\n[health]");
-    assert!(message.contains("unknown section telemetry; known: repository, data, health"));
+    assert!(message.contains("unknown section telemetry; known: repository, data, admin, health"));
     for (from, to) in [
         ("key = \"server.key\"", "keys = 1\nkey = \"server.key\""),
         (

@@ -3,26 +3,40 @@
 use std::time::Duration;
 
 use crate::{
-    bundle::policy::{Notice, OnExpiry, Remaining, Terms},
+    bundle::{
+        Authority,
+        policy::{Notice, OnExpiry, Remaining, Terms},
+    },
     clock,
+    deployment::Deployer,
 };
 
 /// A clock that is set, or a machine that sleeps, must not put a warning off for long.
 const LONGEST_SLEEP: Duration = Duration::from_mins(10);
 
-/// Logs each notice once, from now until the policy has expired.
-pub async fn watch_expiry(terms: &Terms) {
-    let mut told = Notice::Fine;
+/// Logs each notice once for each policy that is in force. Never ends: a deployment may bring
+/// another one.
+pub async fn watch_expiry(deployer: &Deployer) {
+    let (mut serial, mut told) = (0, Notice::Fine);
     loop {
-        let left = Remaining::at(clock::utc(), terms.expires());
-        if left.notice > told {
-            told = left.notice;
-            tell(terms, told);
+        let mut pause = LONGEST_SLEEP;
+        if let Authority::Policy(policy) = &*deployer.authority() {
+            let terms = policy.terms();
+            if terms.serial() != serial {
+                (serial, told) = (terms.serial(), Notice::Fine);
+            }
+            let left = Remaining::at(clock::utc(), terms.expires());
+            if left.notice > told {
+                told = left.notice;
+                tell(terms, told);
+            }
+            if let Some(next) = left.until_next {
+                // Past the step, not on its edge.
+                let next = Duration::try_from(next).unwrap_or_default() + Duration::from_millis(5);
+                pause = pause.min(next);
+            }
         }
-        let Some(next) = left.until_next else { return };
-        // Past the step, not on its edge.
-        let next = Duration::try_from(next).unwrap_or_default() + Duration::from_millis(5);
-        tokio::time::sleep(next.min(LONGEST_SLEEP)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

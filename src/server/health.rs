@@ -18,22 +18,29 @@ pub async fn serve(listener: TcpListener, application: Arc<Application>) -> io::
     axum::serve(listener, router).await
 }
 
-/// Ready means: not draining, every model's threads run on the declared provider and its approval
-/// has not run out, and the audit log took its last record.
+/// Ready means: not draining, there are models, every model's threads run on the declared provider
+/// and its approval has not run out, and the audit log took its last record. A quarantined model
+/// is ready: taking the replica away would stop the others too.
 async fn ready(State(application): State<Arc<Application>>) -> impl IntoResponse {
-    let models: Vec<_> = application
-        .pipeline
-        .models
+    let pipeline = &application.pipeline;
+    let loaded = pipeline.models.all();
+    let models: Vec<_> = loaded
         .iter()
         .map(|m| {
             let (spec, engine) = (m.spec(), m.engine());
-            let provider = engine.provider().name();
-            json!({"name": spec.name, "version": spec.version, "provider": provider, "ready": is_ready(m)})
+            json!({
+                "name": spec.name,
+                "version": spec.version,
+                "provider": engine.provider().name(),
+                "ready": is_ready(m),
+                "quarantined": pipeline.containment.check_model(m).is_err(),
+            })
         })
         .collect();
     let audit = application.audit.is_healthy();
     let draining = application.drain.is_cancelled();
-    let ready = audit && !draining && application.pipeline.models.iter().all(|m| is_ready(m));
+    let serving = !loaded.is_empty() && loaded.iter().all(|m| is_ready(m));
+    let ready = audit && !draining && serving;
     let status = if ready {
         StatusCode::OK
     } else {

@@ -182,7 +182,7 @@ impl Context {
 
 /// Whether everybody who read this request's head framed it alike (RFC 9112 sections 3.2, 6.1,
 /// 6.3 and 11.2): what others tolerate here is how requests are smuggled past them.
-fn is_well_framed(request: &Request) -> bool {
+pub(crate) fn is_well_framed(request: &Request) -> bool {
     let headers = request.headers();
     let count = |name: HeaderName| headers.get_all(name).iter().count();
     let is = |name: HeaderName, value: &str| {
@@ -276,6 +276,7 @@ fn list_models(
     trail.mark(Stage::Authorize, listed)?;
     let models: Vec<Value> = pipeline
         .models
+        .all()
         .iter()
         .filter(|m| may(&m.spec().name).is_ok())
         .map(|m| summary(m))

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod admin_client;
+#[cfg(test)]
 mod any_bytes;
 #[cfg(test)]
 mod audit;
@@ -16,6 +18,8 @@ mod audit_killed;
 mod audit_tampering;
 #[cfg(test)]
 mod concurrency;
+#[cfg(test)]
+mod containment;
 #[cfg(test)]
 mod deprovisioning;
 #[cfg(test)]

@@ -213,14 +213,14 @@ fn what_stands_in_the_way_is_named() {
             "unknown setting",
             "[limits]\n",
             "[limits]\nx = 1\n",
-            &["line 13", "x"],
+            &["line 20", "x"],
         ),
-        ("not TOML", "[limits]\n", "[limits\n", &["line 12"]),
+        ("not TOML", "[limits]\n", "[limits\n", &["line 19"]),
         (
             "wrong type",
             "body_seconds = 10",
             "body_seconds = \"10\"",
-            &["line 13"],
+            &["line 20"],
         ),
     ] {
         site.config = good.clone();
@@ -243,6 +243,7 @@ fn dev_stays_on_loopback() {
     let path = state.to_str().unwrap();
     for arguments in [
         ["--listen", "0.0.0.0:8443", "--health", "127.0.0.1:0"],
+        ["--admin", "0.0.0.0:9443", "--health", "127.0.0.1:0"],
         ["--listen", "127.0.0.1:0", "--health", "0.0.0.0:8080"],
         ["--listen", "[::]:0", "--health", "127.0.0.1:0"],
     ] {

@@ -15,7 +15,9 @@ impl Drop for Dev {
 pub(super) fn start(state: &Path) -> Dev {
     let any = "127.0.0.1:0";
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitalgate"))
-        .args(["dev", "--listen", any, "--health", any, "--state"])
+        .args([
+            "dev", "--listen", any, "--admin", any, "--health", any, "--state",
+        ])
         .arg(state)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -81,7 +83,9 @@ fn what_somebody_altered_is_refused_and_not_mended() {
     let refused = |named: &str| {
         let any = "127.0.0.1:0";
         let output = Command::new(env!("CARGO_BIN_EXE_vitalgate"))
-            .args(["dev", "--listen", any, "--health", any, "--state"])
+            .args([
+                "dev", "--listen", any, "--admin", any, "--health", any, "--state",
+            ])
             .arg(&state)
             .output()
             .unwrap();

@@ -18,7 +18,7 @@ const MATRIX: [(Action, &str); 11] = [
     (Action::Deploy, "...s..."),
     (Action::Promote, "...s..."),
     (Action::Quarantine, "....s.."),
-    (Action::ReadMetrics, "...yy.."),
+    (Action::ReadMetrics, "...yyy."),
     (Action::ReadAudit, ".....s."),
 ];
 

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 use vitalgate::bundle::model::RawModel;
 
+use crate::cli::table::table;
+
 use super::{
     bom::{DataSet, Origin, opset_name},
     card::{FEATURE_COLUMNS, bands, feature_row, policy, violation},
@@ -256,23 +258,4 @@ fn model_lines(model: &RawModel, ran: bool, lines: &mut Vec<String>) {
 
 fn join(words: impl Iterator<Item = String>) -> String {
     printable(&words.collect::<Vec<_>>().join(", "))
-}
-
-/// Rows with aligned columns, indented.
-fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths);
-            let padded: Vec<_> = cells
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
-            format!("  {}", padded.join("  ").trim_end())
-        })
-        .collect()
 }

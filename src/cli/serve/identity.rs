@@ -8,7 +8,7 @@ use vitalgate::{
     config::Config,
     error_chain::one_line,
     reload::{ReloadError, Reloader, Watching},
-    tls::ListenerTls,
+    tls::{ClientCertificates, ListenerTls},
 };
 
 /// Certificates, keys, principals, issuers and policy, and what keeps them current.
@@ -17,6 +17,7 @@ pub(super) struct Identity {
     pub(super) authorizer: Arc<Authorizer>,
     /// One for each listener of the data plane, in the configuration's order.
     pub(super) tls: Vec<Arc<ListenerTls>>,
+    pub(super) admin_tls: Option<Arc<ListenerTls>>,
     pub(super) watching: Watching,
 }
 
@@ -40,6 +41,17 @@ impl Identity {
                 move || Ok(watched.reload()?),
             );
             tls.push(listener);
+        }
+        let mut admin_tls = None;
+        if let Some(admin) = &config.admin {
+            let listener = ListenerTls::load(admin.files.clone(), ClientCertificates::Required)?;
+            let (files, watched) = (listener.files().paths(), Arc::clone(&listener));
+            reloader.watch(
+                format!("certificates of {} (admin)", admin.listen),
+                move || files.clone(),
+                move || Ok(watched.reload()?),
+            );
+            admin_tls = Some(listener);
         }
         let authenticator = Arc::new(Authenticator::new(
             config.principals.clone(),
@@ -82,6 +94,7 @@ impl Identity {
             authenticator,
             authorizer,
             tls,
+            admin_tls,
             watching: reloader.start()?,
         })
     }

@@ -1,6 +1,7 @@
 //! What the tests stand on: a site (authority, keys, bundles, configuration), the server as a
 //! child process, and a client that writes exact bytes.
 
+mod admin;
 mod book;
 mod log;
 mod patients;
@@ -10,6 +11,7 @@ mod site;
 mod tokens;
 mod wire;
 
+pub(crate) use admin::{admin, change, change_with, identity_files};
 pub(crate) use book::{Book, Record, codes};
 pub(crate) use log::{Verdict, log_text, segments, verify_log};
 pub(crate) use patients::{ICU_PATIENT, breast_cancer_patients, icu_patients};

@@ -19,6 +19,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_vitalgate");
 pub(crate) struct Server {
     child: Child,
     pub(crate) data: SocketAddr,
+    /// Nowhere when there is no admin plane.
+    pub(crate) admin: SocketAddr,
     pub(crate) health: SocketAddr,
     audit: PathBuf,
     log: Arc<Mutex<String>>,
@@ -50,7 +52,7 @@ impl Server {
             addresses = server.log().lines().find_map(serving);
             addresses.is_some()
         });
-        (server.data, server.health) = addresses.unwrap();
+        (server.data, server.admin, server.health) = addresses.unwrap();
         server
     }
 
@@ -61,7 +63,7 @@ impl Server {
             .arg("dev")
             .arg("--state")
             .arg(state)
-            .args(["--listen", any, "--health", any])
+            .args(["--listen", any, "--admin", any, "--health", any])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -78,7 +80,8 @@ impl Server {
             let end = url.find(['/', ' ']).unwrap();
             url[..end].parse().unwrap()
         };
-        (server.data, server.health) = (address("data plane"), address("health"));
+        let addresses = ["data plane", "admin", "health"].map(address);
+        [server.data, server.admin, server.health] = addresses;
         server
     }
 
@@ -95,6 +98,7 @@ impl Server {
         Self {
             child,
             data: ([127, 0, 0, 1], 0).into(),
+            admin: ([127, 0, 0, 1], 0).into(),
             health: ([127, 0, 0, 1], 0).into(),
             audit: audit_directory.to_owned(),
             log,
@@ -189,12 +193,13 @@ impl Drop for Server {
     }
 }
 
-fn serving(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+fn serving(line: &str) -> Option<(SocketAddr, SocketAddr, SocketAddr)> {
     let line: Value = serde_json::from_str(line).ok()?;
     let fields = &line["fields"];
     (fields["message"] == "serving").then(|| {
         let address = |name: &str| fields[name].as_str().unwrap().parse().unwrap();
-        (address("data"), address("health"))
+        let admin = fields["admin"].as_str().unwrap_or("127.0.0.1:0");
+        (address("data"), admin.parse().unwrap(), address("health"))
     })
 }
 

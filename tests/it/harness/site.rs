@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::Engine;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason,
@@ -17,6 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use vitalgate::{
+    authz::SHIPPED_DEV,
     bundle::signing::{Contents, Limits, SigningKey, sign},
     clock,
 };
@@ -50,10 +52,13 @@ impl Validity {
 }
 
 /// Principals of every site: name, roles, models. Their certificates say `URI:spiffe://it/NAME`.
-const PRINCIPALS: [(&str, &str, &str); 4] = [
+const PRINCIPALS: [(&str, &str, &str); 7] = [
     ("clinician", "clinician", "*"),
     ("ehr", "ehr-system", "breast-cancer"),
     ("ops", "ops", "*"),
+    ("second-ops", "ops", "*"),
+    ("ml-engineer", "ml-engineer", "*"),
+    ("compliance", "compliance", "*"),
     ("nobody", "ops", "none"),
 ];
 
@@ -75,6 +80,18 @@ impl Site {
         for name in ["breast-cancer", "icu-mortality"] {
             site.add_bundle(name, 1, model_source(name));
         }
+        site
+    }
+
+    /// Serves both demo models by the access policy of `dev`, which asks nobody to step up: the
+    /// principals of a site have certificates only.
+    pub(crate) fn administrable() -> Self {
+        let mut site = Self::new();
+        site.configure(
+            "[audit]\n",
+            "[authorization]\npolicy = \"dev.cedar\"\n\n[audit]\n",
+        );
+        fs::write(site.path().join("dev.cedar"), SHIPPED_DEV).unwrap();
         site
     }
 
@@ -195,6 +212,19 @@ impl Site {
         fs::write(self.path().join("server.pem"), certificate.pem()).unwrap();
     }
 
+    /// Writes the certificate and key of a principal, for programs that want files.
+    pub(crate) fn write_identity(&self, directory: &Path, name: &str) {
+        let Identity { chain, key } = self.identity(name);
+        let pem = |label: &str, der: &[u8]| {
+            let text = base64::engine::general_purpose::STANDARD.encode(der);
+            format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+        };
+        let certificate = pem("CERTIFICATE", &chain[0]);
+        fs::write(directory.join(format!("{name}.pem")), certificate).unwrap();
+        let key = pem("PRIVATE KEY", key.secret_der());
+        write_private(&directory.join(format!("{name}.key")), &key);
+    }
+
     /// A certificate of another authority, called `authority_name`, otherwise the same.
     pub(crate) fn foreign(authority_name: &str, name: &str) -> Identity {
         issue(&authority(authority_name), &[name], Validity::CURRENT)
@@ -280,6 +310,8 @@ fn configuration() -> String {
     let mut text = "repository = \"repository\"\n\n\
          [data]\nlisten = \"127.0.0.1:0\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
          client_ca = \"ca.pem\"\n\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\ncertificate = \"server.pem\"\n\
+         key = \"server.key\"\nclient_ca = \"ca.pem\"\nstate = \"admin\"\n\n\
          [health]\nlisten = \"127.0.0.1:0\"\n\n\
          [limits]\nbody_seconds = 10\nconcurrent_requests = 1024\n\n\
          [onnxruntime]\nexecution = \"cpu\"\n\n\

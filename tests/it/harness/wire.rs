@@ -119,6 +119,11 @@ impl Wire {
         Self::over(tcp, config)
     }
 
+    /// A connection to the admin plane.
+    pub(crate) fn admin(server: &Server, config: &Arc<ClientConfig>) -> Self {
+        Self::over(TcpStream::connect(server.admin).unwrap(), config).unwrap()
+    }
+
     pub(crate) fn over(mut tcp: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -1,0 +1,199 @@
+//! What there is to know about the server.
+
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+
+use super::Administration;
+use crate::{
+    authn::Principal,
+    bundle::{Authority, LoadedModel},
+    clock,
+    containment::{Hold, Stopped, Subject},
+    inference,
+};
+
+/// The server as a whole.
+pub(super) fn state(of: &Administration) -> Value {
+    let application = &of.application;
+    let stopped = application.pipeline.containment.stopped();
+    let models = application.pipeline.models.all();
+    let held = models.iter().filter(|m| hold(m, &stopped).is_some());
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "onnxruntime": inference::VERSION,
+        "started": clock::rfc3339_at(of.started),
+        "time": clock::rfc3339(),
+        "draining": application.drain.is_cancelled(),
+        "audit_log": application.audit.is_healthy(),
+        "read_only": stopped.read_only(),
+        "models": {"loaded": models.len(), "quarantined": held.count()},
+        "callers": {"configured": application.pipeline.authenticator.configured().len(), "quarantined": stopped.callers().count()},
+    })
+}
+
+/// The models that the principal may use, served or stopped.
+pub(super) fn models(of: &Administration, principal: &Principal) -> Value {
+    let pipeline = &of.application.pipeline;
+    let stopped = pipeline.containment.stopped();
+    let models = pipeline.models.all();
+    let models = models.iter().filter(|m| principal.uses(&m.spec().name));
+    let quarantines = stopped
+        .models()
+        .filter(|(name, ..)| principal.uses(name))
+        .map(|(name, version, hold)| json!({"name": name, "version": version, "hold": hold}));
+    json!({
+        "policy": policy(of),
+        "read_only": stopped.read_only(),
+        "models": models.map(|m| model(m, &stopped)).collect::<Vec<_>>(),
+        "quarantines": quarantines.collect::<Vec<_>>(),
+    })
+}
+
+fn policy(of: &Administration) -> Value {
+    match &*of.deployer.authority() {
+        Authority::Keys(_) => Value::Null,
+        Authority::Policy(in_force) => {
+            let terms = in_force.terms();
+            json!({
+                "serial": terms.serial(),
+                "expires": terms.expires_text(),
+                "on_expiry": terms.on_expiry(),
+                "digest": format!("sha256:{}", in_force.policy().digest()),
+            })
+        }
+    }
+}
+
+/// A loaded model, and what holds it back.
+pub(super) fn model(model: &LoadedModel, stopped: &Stopped) -> Value {
+    let spec = model.spec();
+    let approvals = model.approvers().iter();
+    let approvals = approvals
+        .map(|approver| json!({"role": approver.role, "key": format!("sha256:{}", approver.key)}));
+    json!({
+        "name": spec.name,
+        "version": spec.version,
+        "title": spec.title,
+        "digest": format!("sha256:{}", model.digest()),
+        "state": model_state(model, stopped),
+        "quarantine": hold(model, stopped),
+        "provider": model.engine().provider().name(),
+        "policy_serial": model.policy_serial(),
+        "approvals": approvals.collect::<Vec<_>>(),
+        "queued_rows": model.engine().queued_rows(),
+    })
+}
+
+fn hold<'s>(model: &LoadedModel, stopped: &'s Stopped) -> Option<&'s Hold> {
+    stopped.model(&model.spec().name, model.spec().version)
+}
+
+fn model_state(model: &LoadedModel, stopped: &Stopped) -> &'static str {
+    if hold(model, stopped).is_some() {
+        "quarantined"
+    } else if !model.engine().is_alive() {
+        "failed"
+    } else if !model.is_approved_now() {
+        "policy-expired"
+    } else {
+        "serving"
+    }
+}
+
+/// Who is configured to call, and who was stopped.
+pub(super) fn callers(of: &Administration) -> Value {
+    let pipeline = &of.application.pipeline;
+    let (stopped, callers) = (
+        pipeline.containment.stopped(),
+        pipeline.authenticator.configured(),
+    );
+    let configured = callers.iter().map(|caller| {
+        let mut shown = subject(&Subject::Caller(caller.name.clone()), &stopped);
+        if let Some(fields) = shown.as_object_mut() {
+            let roles = caller.roles.iter().map(|role| role.as_str());
+            fields.insert("roles".to_owned(), roles.collect());
+            fields.insert("models".to_owned(), json!(caller.models));
+        }
+        shown
+    });
+    let gone = |name: &str| callers.iter().all(|caller| caller.name != name);
+    // A quarantine outlives the caller's entry in the configuration.
+    let gone = stopped.callers().filter(|(name, _)| gone(name));
+    let gone = gone.map(|(name, _)| subject(&Subject::Caller(name.to_owned()), &stopped));
+    json!({"callers": configured.chain(gone).collect::<Vec<_>>()})
+}
+
+/// Whether something is stopped, and why.
+pub(super) fn subject(subject: &Subject, stopped: &Stopped) -> Value {
+    let state = |hold: Option<&Hold>, other| match hold {
+        Some(_) => "quarantined",
+        None => other,
+    };
+    match subject {
+        Subject::Caller(name) => {
+            let hold = stopped.caller(name);
+            json!({"name": name, "state": state(hold, "active"), "quarantine": hold})
+        }
+        Subject::Model { name, version } => {
+            let mut holds = stopped.models().filter(|(n, v, _)| {
+                n == name && (v.is_none() || version.is_none() || v == version)
+            });
+            let exact = holds.next().map(|(_, _, hold)| hold);
+            json!({
+                "name": name,
+                "version": version,
+                "state": state(exact, "released"),
+                "quarantine": exact,
+            })
+        }
+        Subject::Deployments => json!({"read_only": stopped.read_only()}),
+    }
+}
+
+/// Everything that was counted, and what can be read off now, in the Prometheus text format.
+pub(super) fn metrics(of: &Administration) -> String {
+    // A recorder of its own, so that a model that is gone leaves no gauge behind.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || read_off(of));
+    of.telemetry.render() + &recorder.handle().render()
+}
+
+fn read_off(of: &Administration) {
+    let application = &of.application;
+    let stopped = application.pipeline.containment.stopped();
+    let models = application.pipeline.models.all();
+    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    let count = |n: usize| u32::try_from(n).map_or(f64::INFINITY, f64::from);
+    let version = env!("CARGO_PKG_VERSION");
+    gauge!("vitalgate_build_info", "version" => version, "onnxruntime" => inference::VERSION)
+        .set(1.0);
+    gauge!("process_start_time_seconds").set(of.started.as_secs_f64());
+    gauge!("vitalgate_draining").set(flag(application.drain.is_cancelled()));
+    gauge!("vitalgate_audit_log_healthy").set(flag(application.audit.is_healthy()));
+    gauge!("vitalgate_audit_log_queued_records").set(count(application.audit.queued()));
+    gauge!("vitalgate_read_only").set(flag(stopped.read_only().is_some()));
+    gauge!("vitalgate_callers_quarantined").set(count(stopped.callers().count()));
+    for state in ["serving", "quarantined", "failed", "policy-expired"] {
+        let in_it = models.iter().filter(|m| model_state(m, &stopped) == state);
+        gauge!("vitalgate_models", "state" => state).set(count(in_it.count()));
+    }
+    for model in &models {
+        let spec = model.spec();
+        let (name, version) = (spec.name.clone(), spec.version.to_string());
+        gauge!(
+            "vitalgate_model_info",
+            "model" => name.clone(),
+            "version" => version.clone(),
+            "digest" => format!("sha256:{}", model.digest()),
+            "provider" => model.engine().provider().name(),
+        )
+        .set(1.0);
+        gauge!("vitalgate_inference_queued_rows", "model" => name, "version" => version)
+            .set(count(model.engine().queued_rows()));
+    }
+    if let Authority::Policy(in_force) = &*of.deployer.authority() {
+        let expires = in_force.terms().expires() - time::OffsetDateTime::UNIX_EPOCH;
+        gauge!("vitalgate_release_policy_expiry_timestamp_seconds").set(expires.as_seconds_f64());
+    }
+}
