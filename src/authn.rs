@@ -308,7 +308,9 @@ impl Authenticator {
     /// tokens say who calls, nobody does.
     pub fn holder(&self, presented: &Presented) -> Option<Arc<Principal>> {
         let shown = match presented {
-            Presented::Certificate(shown) | Presented::CertificateAndToken(shown) => shown,
+            Presented::Certificate(shown)
+            | Presented::CertificateAndToken(shown)
+            | Presented::CertificateAndPerhapsToken(shown) => shown,
             Presented::Token(_) => return None,
         };
         self.directory
