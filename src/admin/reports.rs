@@ -24,6 +24,8 @@ pub(super) fn state(of: &Administration) -> Value {
         "onnxruntime": inference::VERSION,
         "started": clock::rfc3339_at(of.started),
         "time": clock::rfc3339(),
+        "hardening": application.hardening,
+        "reloads_good": application.reloads.all_good(),
         "draining": application.drain.is_cancelled(),
         "audit_log": application.audit.is_healthy(),
         "read_only": stopped.read_only(),
@@ -191,6 +193,17 @@ fn read_off(of: &Administration) {
         .set(1.0);
         gauge!("vitalgate_inference_queued_rows", "model" => name, "version" => version)
             .set(count(model.engine().queued_rows()));
+    }
+    for (name, outcome) in application.reloads.snapshot() {
+        let good = outcome.failure.is_none();
+        gauge!("vitalgate_reload_good", "of" => name.clone()).set(flag(good));
+        for (result, count) in [
+            ("success", outcome.successes),
+            ("failure", outcome.failures),
+        ] {
+            metrics::counter!("vitalgate_reloads_total", "of" => name.clone(), "result" => result)
+                .absolute(count);
+        }
     }
     if let Authority::Policy(in_force) = &*of.deployer.authority() {
         let expires = in_force.terms().expires() - time::OffsetDateTime::UNIX_EPOCH;

@@ -37,6 +37,10 @@ pub(super) struct Connection {
     /// Its private key, PEM.
     #[arg(long, global = true, requires = "cert")]
     key: Option<PathBuf>,
+    /// File of a bearer token to show beside the certificate, where the access policy asks for a
+    /// fresh sign-in.
+    #[arg(long, global = true, value_name = "FILE")]
+    token: Option<PathBuf>,
     /// State directory of `vitalgate dev`, for whatever of the above is not given.
     #[arg(long, global = true, default_value = ".vitalgate")]
     state: PathBuf,
@@ -49,6 +53,7 @@ pub(super) struct Connection {
 pub(super) struct Client {
     agent: Agent,
     url: String,
+    authorization: Option<Zeroizing<String>>,
 }
 
 impl Client {
@@ -75,7 +80,12 @@ impl Client {
             .user_agent(concat!("vitalgate/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Ok(Self { agent, url })
+        let authorization = connection.authorization().map_err(Failure::Environment)?;
+        Ok(Self {
+            agent,
+            url,
+            authorization,
+        })
     }
 
     pub(super) fn url(&self) -> &str {
@@ -85,7 +95,11 @@ impl Client {
     /// The body of a `GET`.
     pub(super) fn get(&self, path: &str) -> Result<String, Failure> {
         let url = format!("{}{path}", self.url);
-        self.text(self.agent.get(&url).call())
+        let mut request = self.agent.get(&url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization.as_str());
+        }
+        self.text(request.call())
     }
 
     /// The JSON of a `GET`.
@@ -95,10 +109,13 @@ impl Client {
 
     /// The JSON of a `POST`.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let request = self
+        let mut request = self
             .agent
             .post(format!("{}{path}", self.url))
             .content_type("application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization.as_str());
+        }
         parse(&self.text(request.send(body.to_string()))?)
     }
 
@@ -140,6 +157,15 @@ impl Connection {
                 file.display()
             ))),
         }
+    }
+
+    fn authorization(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let Some(path) = &self.token else {
+            return Ok(None);
+        };
+        let text = fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.with_context(|| path.display().to_string())?;
+        Ok(Some(Zeroizing::new(format!("Bearer {}", text.trim()))))
     }
 
     fn tls(&self, usual_role: &str) -> anyhow::Result<TlsConfig> {
