@@ -15,7 +15,7 @@ TRAIN_VENV := target/train-venv
 # Training data of icu-mortality; it is not part of this repository.
 ICU_DATA ?= ../shared/data/icu2012_ab.csv
 
-.PHONY: help run test lint reproduce bench clean
+.PHONY: help run test teeth lint reproduce bench phi-cost clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: $(ONNXRUNTIME) $(TEST_VENV)/ready $(if $(NODE),$(TEST_NPM)/ready)  ## Run 
 		cargo test --locked --workspace; \
 	fi
 
+teeth: $(ONNXRUNTIME)  ## Show that each measure against residue is needed, one left out at a time
+	cargo test --locked --features phi-teeth --test phi_teeth -- --nocapture --test-threads 1
+
 lint: $(CARGO_DENY) $(HADOLINT)  ## Check format, lints, licences and dependencies
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -55,6 +58,9 @@ reproduce: $(TRAIN_VENV)/ready  ## Train the demo models again and compare with 
 
 bench: $(ONNXRUNTIME)  ## Measure
 	cargo bench --locked
+
+phi-cost: $(ONNXRUNTIME)  ## Measure processor time a request, scrubbed and unscrubbed
+	cargo run --release --locked --features phi-teeth -- selftest phi-cost
 
 clean:  ## Remove what was built and what `make run` made
 	cargo clean

@@ -12,6 +12,8 @@ mod check;
 #[cfg(feature = "tools")]
 mod dev;
 mod policy;
+#[cfg(feature = "tools")]
+mod selftest;
 mod serve;
 #[cfg(feature = "tools")]
 mod signing_key;
@@ -50,6 +52,10 @@ enum Command {
     /// Verify and export audit logs.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Show that nothing of a patient stays.
+    #[cfg(feature = "tools")]
+    #[command(subcommand)]
+    Selftest(selftest::SelftestCommand),
     /// Make, sign, verify and inspect model bundles.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
@@ -104,6 +110,11 @@ impl fmt::Display for Failure {
     reason = "a command says on stderr why it failed"
 )]
 pub(crate) fn run() -> ExitCode {
+    #[cfg(feature = "phi-teeth")]
+    if let Err(error) = leave_measures_out() {
+        eprintln!("vitalgate: {error}");
+        return ExitCode::from(2);
+    }
     let result = match Arguments::parse().command {
         #[cfg(feature = "tools")]
         Command::Dev(arguments) => dev::run(&arguments),
@@ -111,6 +122,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Check { config, json } => check::run(&config, json),
         Command::Audit(command) => audit::run(command),
+        #[cfg(feature = "tools")]
+        Command::Selftest(command) => selftest::run(command),
         Command::Bundle(command) => bundle::run(command),
         Command::Policy(command) => policy::run(command),
     };
@@ -121,4 +134,17 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// A test build leaves out the measures that `VITALGATE_PHI_OFF` names, and says so.
+#[cfg(feature = "phi-teeth")]
+#[expect(
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "not in any build that serves patients"
+)]
+fn leave_measures_out() -> Result<(), String> {
+    let names = std::env::var("VITALGATE_PHI_OFF").unwrap_or_default();
+    eprintln!("vitalgate: TEST BUILD, patient data is not protected; left out: {names:?}");
+    vitalgate::phi::measures::leave_out(&names)
 }

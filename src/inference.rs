@@ -13,6 +13,8 @@
 
 mod engine;
 mod graph;
+#[cfg(feature = "tools")]
+mod probe;
 mod runtime;
 mod session;
 mod spec;
@@ -23,6 +25,8 @@ mod tests;
 
 pub use self::engine::{Engine, ScoreError};
 pub use self::graph::{GraphError, GraphSummary, TensorSummary, inspect};
+#[cfg(feature = "tools")]
+pub(crate) use self::probe::Probe;
 pub use self::runtime::{PINNED_SHA256, Runtime, RuntimeError, VERSION, find_library};
 pub use self::session::{Execution, Provider, SessionError};
 pub use self::spec::{EngineError, EngineSpec, KnownAnswer, Limits, MemberSpec};

@@ -38,6 +38,8 @@ pub mod error_chain;
 pub mod phi;
 pub mod reload;
 pub mod row;
+#[cfg(feature = "tools")]
+pub mod selftest;
 pub mod trail;
 
 #[cfg(feature = "tools")]

@@ -3,7 +3,8 @@
 //! A fixed number of places, each holding the last decision that fell on it; readers and writers
 //! take no lock, and a caller that asks for many names can only make others' decisions be made
 //! again. A principal is recognised by its address, which a place keeps from being used again: a
-//! principal whose claims changed is another one.
+//! principal whose claims changed is another one. A model is recognised by a keyed digest of its
+//! name: names come from callers' paths, and what a caller wrote there must not stay in memory.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -11,6 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use aws_lc_rs::{hmac, rand};
 
 use super::{Action, Plane, question::Resource};
 use crate::{authn::Principal, disposition::Refusal};
@@ -29,24 +31,37 @@ pub(super) struct Asked<'a> {
     pub(super) resource: Resource<'a>,
 }
 
+/// What a decision is about, without its name.
+#[derive(Debug)]
+enum About {
+    Server,
+    Model(hmac::Tag),
+}
+
+impl PartialEq for About {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Server, Self::Server) => true,
+            (Self::Model(a), Self::Model(b)) => a.as_ref() == b.as_ref(),
+            (Self::Server, Self::Model(_)) | (Self::Model(_), Self::Server) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Decision {
     principal: Arc<Principal>,
     plane: Plane,
     action: Action,
-    /// The model's name; none for the server.
-    model: Option<Box<str>>,
+    about: About,
     verdict: Result<(), Refusal>,
 }
 
 impl Decision {
-    fn answers(&self, asked: &Asked<'_>) -> bool {
-        let resource = match &self.model {
-            Some(name) => Resource::Model(name),
-            None => Resource::Server,
-        };
+    fn answers(&self, asked: &Asked<'_>, about: &About) -> bool {
         Arc::ptr_eq(&self.principal, asked.principal)
-            && (self.plane, self.action, resource) == (asked.plane, asked.action, asked.resource)
+            && (self.plane, self.action) == (asked.plane, asked.action)
+            && self.about == *about
     }
 }
 
@@ -56,11 +71,16 @@ pub(super) struct Decisions {
     places: Box<[ArcSwapOption<Decision>]>,
     /// Keyed at random, so that nobody can aim at another's place.
     hasher: RandomState,
+    /// Makes the digests of names. Without randomness nothing is remembered.
+    names: Option<hmac::Key>,
 }
 
 impl Default for Decisions {
     fn default() -> Self {
+        let mut key = [0u8; 32];
+        let drawn = rand::fill(&mut key);
         Self {
+            names: drawn.ok().map(|()| hmac::Key::new(hmac::HMAC_SHA256, &key)),
             places: (0..PLACES).map(|_| ArcSwapOption::empty()).collect(),
             hasher: RandomState::new(),
         }
@@ -70,8 +90,10 @@ impl Default for Decisions {
 impl Decisions {
     /// The decision, if it was made before.
     pub(super) fn remembered(&self, asked: &Asked<'_>) -> Option<Result<(), Refusal>> {
+        let about = self.about(asked)?;
         let decision = self.place(asked)?.load();
-        let decision = decision.as_ref().filter(|d| d.answers(asked))?;
+        let decision = decision.as_ref();
+        let decision = decision.filter(|d| d.answers(asked, &about))?;
         Some(decision.verdict)
     }
 
@@ -81,21 +103,28 @@ impl Decisions {
         asked: &Asked<'_>,
         verdict: Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let model = match asked.resource {
-            Resource::Model(name) if name.len() > LONGEST_NAME => return verdict,
-            Resource::Model(name) => Some(name.into()),
-            Resource::Server => None,
-        };
-        if let Some(place) = self.place(asked) {
+        if let (Some(about), Some(place)) = (self.about(asked), self.place(asked)) {
             place.store(Some(Arc::new(Decision {
                 principal: Arc::clone(asked.principal),
                 plane: asked.plane,
                 action: asked.action,
-                model,
+                about,
                 verdict,
             })));
         }
         verdict
+    }
+
+    /// What it is about; none when this is not to be remembered.
+    fn about(&self, asked: &Asked<'_>) -> Option<About> {
+        match asked.resource {
+            Resource::Model(name) if name.len() > LONGEST_NAME => None,
+            Resource::Model(name) => {
+                let key = self.names.as_ref()?;
+                Some(About::Model(hmac::sign(key, name.as_bytes())))
+            }
+            Resource::Server => Some(About::Server),
+        }
     }
 
     fn place(&self, asked: &Asked<'_>) -> Option<&ArcSwapOption<Decision>> {

@@ -36,16 +36,16 @@ mod release;
 pub(crate) struct DevArguments {
     /// Directory of keys, certificates, bundles, configuration and audit log; made if absent.
     #[arg(long, default_value = ".vitalgate")]
-    state: PathBuf,
+    pub(super) state: PathBuf,
     /// Address of the HTTPS data plane; loopback only.
     #[arg(long, default_value = "127.0.0.1:8443")]
-    listen: SocketAddr,
+    pub(super) listen: SocketAddr,
     /// Address of /livez and /readyz; loopback only.
     #[arg(long, default_value = "127.0.0.1:8080")]
-    health: SocketAddr,
+    pub(super) health: SocketAddr,
     /// Address of the HTTPS admin plane; loopback only.
     #[arg(long, default_value = "127.0.0.1:9443")]
-    admin: SocketAddr,
+    pub(super) admin: SocketAddr,
 }
 
 /// The clients of the dev server: name, role.
@@ -106,7 +106,7 @@ fn lock(state: &Path) -> io::Result<fs::File> {
     Ok(file)
 }
 
-fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
+pub(super) fn prepare(arguments: &DevArguments) -> anyhow::Result<()> {
     let state = &arguments.state;
     for directory in ["clients", "keys", "policy", "repository", "audit"] {
         make_directory(&state.join(directory))?;

@@ -68,7 +68,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
     })
 }
 
-fn log_as_json() {
+pub(crate) fn log_as_json() {
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .with_writer(std::io::stderr);

@@ -97,7 +97,7 @@ impl SessionError {
 
 /// A run gave no usable output. It says nothing more: ONNX Runtime's messages quote values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RunFailed;
+pub(crate) struct RunFailed;
 
 /// One member's network. Owned by one thread; [`Network::run`] needs it exclusively.
 pub(super) struct Network {
@@ -196,14 +196,14 @@ fn cuda() -> Result<ExecutionProviderDispatch, SessionError> {
 }
 
 /// The arena keeps freed blocks, and with them activations of earlier patients.
-fn cpu() -> ExecutionProviderDispatch {
+pub(super) fn cpu() -> ExecutionProviderDispatch {
     CPU::default()
         .with_arena_allocator(!in_force(Measure::Arena))
         .build()
         .error_on_failure()
 }
 
-fn builder(
+pub(super) fn builder(
     runtime: &Runtime,
     execution: Execution,
     providers: &[ExecutionProviderDispatch],

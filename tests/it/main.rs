@@ -37,11 +37,15 @@ mod identity_provider;
 #[cfg(test)]
 mod odd_inputs;
 #[cfg(test)]
+mod phi;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod reuse;
 #[cfg(test)]
 mod smuggling;
+#[cfg(test)]
+mod smuggling_splits;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]
