@@ -29,7 +29,6 @@ pub(super) fn state(of: &Administration) -> Value {
         "draining": application.drain.is_cancelled(),
         "audit_log": application.audit.is_healthy(),
         "read_only": stopped.read_only(),
-        "hardening": &application.hardening,
         "models": {"loaded": models.len(), "quarantined": held.count()},
         "callers": {"configured": application.pipeline.authenticator.configured().len(), "quarantined": stopped.callers().count()},
     })
