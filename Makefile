@@ -14,8 +14,10 @@ HADOLINT := target/lint-venv/bin/hadolint
 TRAIN_VENV := target/train-venv
 # Training data of icu-mortality; it is not part of this repository.
 ICU_DATA ?= ../shared/data/icu2012_ab.csv
+ICU_SNAPSHOTS ?= ../shared/data/icu2012_ab_snapshots.csv
+ROWS := target/rows
 
-.PHONY: help run test teeth lint reproduce bench phi-cost clean
+.PHONY: help run test teeth lint reproduce fit bench phi-cost clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -49,12 +51,22 @@ lint: $(CARGO_DENY) $(HADOLINT)  ## Check format, lints, licences and dependenci
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
 reproduce: $(TRAIN_VENV)/ready  ## Train the demo models again and compare with what is committed
-	$(TRAIN_VENV)/bin/python models/breast-cancer/train.py --check
+	cargo build --release --locked
+	$(TRAIN_VENV)/bin/python models/breast-cancer/train.py --check --rows $(ROWS)/breast-cancer
+	$(TRAIN_VENV)/bin/python models/fit.py breast-cancer --rows $(ROWS)/breast-cancer --check
 	@if [ -f "$(ICU_DATA)" ]; then \
 		$(TRAIN_VENV)/bin/python models/icu-mortality/train.py --data "$(ICU_DATA)" --check; \
 	else \
 		echo "skipped: icu-mortality is not trained again, its data is not at ICU_DATA=$(ICU_DATA)"; \
 	fi
+
+fit: $(TRAIN_VENV)/ready  ## Fit the demo models' reference.json anew (needs the data of icu-mortality; minutes)
+	cargo build --release --locked
+	$(TRAIN_VENV)/bin/python models/breast-cancer/train.py --check --rows $(ROWS)/breast-cancer
+	$(TRAIN_VENV)/bin/python models/fit.py breast-cancer --rows $(ROWS)/breast-cancer
+	rows=$$(mktemp -d) && trap 'rm -rf "$$rows"' EXIT && \
+	$(TRAIN_VENV)/bin/python models/icu-mortality/train.py --data "$(ICU_DATA)" --check --rows "$$rows" && \
+	$(TRAIN_VENV)/bin/python models/fit.py icu-mortality --rows "$$rows" --snapshots "$(ICU_SNAPSHOTS)"
 
 bench: $(ONNXRUNTIME)  ## Measure
 	cargo bench --locked

@@ -13,7 +13,7 @@ use vitalgate::{
     bundle::{engine_spec, model::ModelSpec},
     clinical, consensus,
     inference::{Engine, Execution, PINNED_SHA256, Runtime, find_library},
-    review, schema,
+    review, schema, screening,
 };
 
 const MODEL: &[u8] = include_bytes!("../models/icu-mortality/bundle/model.json");
@@ -42,7 +42,8 @@ fn request_path(c: &mut Criterion) {
     let parse = || schema::parse(&spec, black_box(PATIENT)).unwrap();
     let screen = |observed| {
         let plausible = clinical::check_ranges(observed).unwrap();
-        review::clear(clinical::check_consistency(plausible).unwrap()).unwrap()
+        let consistent = clinical::check_consistency(plausible).unwrap();
+        review::clear(screening::check_distribution(None, consistent)).unwrap()
     };
     c.bench_function("parse", |b| b.iter(parse));
     c.bench_function("ranges, consistency, clear", |b| {

@@ -9,6 +9,7 @@ from string import Template
 
 import export
 
+REFERENCE = "reference.json"
 TOLERANCE = {"AUROC": 0.005, "Brier score": 0.002, "ECE": 0.010, "max logit spread": 0.2}
 
 
@@ -104,8 +105,8 @@ def validate_bom(text: str) -> None:
     print("bom.cdx.json: valid CycloneDX 1.6")
 
 
-def write_bundle(out: Path, model: dict, members: dict[str, dict], document: dict, summary: dict, card: str) -> None:
-    """Writes `bundle/`; `card` is the finished README."""
+def write_bundle(out: Path, model: dict, members: dict[str, dict], document: dict, card: str) -> None:
+    """Writes `bundle/` but for reference.json, which `fit.py` makes; `card` is the finished README."""
     bundle = out / "bundle"
     (bundle / "members").mkdir(parents=True, exist_ok=True)
     for name, member in members.items():
@@ -114,8 +115,34 @@ def write_bundle(out: Path, model: dict, members: dict[str, dict], document: dic
     validate_bom(text)
     (bundle / "model.json").write_text(export.to_json(model), encoding="utf-8")
     (bundle / "bom.cdx.json").write_text(text, encoding="utf-8")
-    (bundle / "reference.json").write_text(export.to_json(summary), encoding="utf-8")
     (bundle / "README.md").write_text(card, encoding="utf-8")
+
+
+def note_reference(bundle: Path, check: bool = False) -> bool:
+    """Names the bundle's reference.json, its hash and how it was fitted in the BOM; whether it was named so before."""
+    content = (bundle / REFERENCE).read_bytes()
+    fitted = json.loads(content)
+    parameters = {key: value for key, value in fitted["fit"].items() if key != "data"}
+    parameters |= {"alpha": fitted["calibration"]["alpha"]}
+    parameters |= {f"data:{i}": f"sha256:{part['sha256']}, {part['rows']} rows" for i, part in enumerate(fitted["fit"]["data"])}
+    component = {
+        "type": "data",
+        "bom-ref": f"reference:{fitted['name']}@{fitted['version']}",
+        "name": REFERENCE,
+        "version": str(fitted["version"]),
+        "description": "What the model's patients look like, for the distribution screen: aggregates only",
+        "hashes": [{"alg": "SHA-256", "content": export.sha256(content)}],
+        "properties": [{"name": f"vitalgate:fit:{key}", "value": str(value)} for key, value in parameters.items()],
+    }
+    path = bundle / "bom.cdx.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    before = [c for c in document["components"] if c["name"] == REFERENCE]
+    if not check:
+        document["components"] = [c for c in document["components"] if c["name"] != REFERENCE] + [component]
+        text = export.to_json(document)
+        validate_bom(text)
+        path.write_text(text, encoding="utf-8")
+    return before == [component]
 
 
 def fill_card(template: Path, **values) -> str:
@@ -149,8 +176,12 @@ def compare(committed: Path, model: dict, document: dict) -> bool:
             good = False
 
     def hashes(bill):
-        return {c["name"]: c["hashes"][0]["content"] for c in bill["components"] if "hashes" in c}
+        found = {c["name"]: c["hashes"][0]["content"] for c in bill["components"] if "hashes" in c}
+        return {name: digest for name, digest in found.items() if name != REFERENCE}
 
+    if not note_reference(committed, check=True):
+        print("reference.json: not the file that bom.cdx.json names; make fit writes both")
+        good = False
     for name, digest in hashes(old).items():
         if name.startswith("members/") and export.sha256((committed / name).read_bytes()) != digest:
             print(f"{name}: not the file that bom.cdx.json names")

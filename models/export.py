@@ -26,7 +26,6 @@ from scipy.interpolate import PchipInterpolator
 from scipy.stats import norm, rankdata
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
-QUANTILES = [0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99]
 BATCH_TOLERANCE = 1e-6  # a matrix product may add in another order at another batch size
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------
@@ -235,31 +234,6 @@ def round_to(values, step):
         return np.asarray(values, np.float64)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return np.round(np.round(np.asarray(values, np.float64) / step) * step, decimals)
-
-
-def reference(name: str, model_version: int, features: list[dict], rows) -> dict:
-    """Aggregates of the training rows; no extremes, which would be single patients' values."""
-    described = []
-    for index, feature in enumerate(features):
-        column = rows[:, index]
-        quantiles = np.quantile(column, QUANTILES)
-        described.append(
-            {
-                "name": feature["name"],
-                "mean": float(f"{column.mean():.6g}"),
-                "sd": float(f"{column.std(ddof=1):.6g}"),
-                "quantiles": {f"{q:g}": float(f"{v:.6g}") for q, v in zip(QUANTILES, quantiles)},
-            }
-        )
-    correlation = np.round(np.corrcoef(rows, rowvar=False), 4)
-    return {
-        "format": 1,
-        "name": name,
-        "version": model_version,
-        "n": len(rows),
-        "features": described,
-        "correlation": correlation.tolist(),
-    }
 
 
 def copula(rows, count: int, generator) -> np.ndarray:

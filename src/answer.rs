@@ -11,10 +11,12 @@ use serde_json::Value;
 
 use crate::{
     bundle::model::ModelSpec,
-    disposition::{Code, Outcome, Refusal, Rejection, ReviewReason},
+    disposition::{Code, Finding, Outcome, Refusal, Rejection, ReviewReason},
     hardening::Hardened,
+    phi::Phi,
     review::{Clearance, Handling, Withheld},
     row::FeatureSet,
+    screening::{Channel, Oddness},
     telemetry,
     trail::Trail,
 };
@@ -121,6 +123,8 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<Reason<'a>>,
     screening: Screening<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<Scores>,
 }
 
 #[derive(Serialize)]
@@ -176,7 +180,37 @@ struct Reason<'a> {
     pointer: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     features: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Found<'a>>,
     message: &'a str,
+}
+
+/// A value that stands out, as it was given, and what would be typical given the others.
+#[derive(Serialize)]
+struct Found<'a> {
+    feature: &'a str,
+    value: f64,
+    typical: f64,
+    unit: &'a str,
+}
+
+/// What an attacker would learn from; only for those who may read scores.
+#[derive(Serialize)]
+struct Scores {
+    distribution: serde_json::Map<String, Value>,
+}
+
+impl Scores {
+    /// Conformal p-values: of the decision and of each channel.
+    fn new(trail: &Trail, oddness: Option<&Phi<Oddness>>) -> Option<Self> {
+        let oddness = oddness.filter(|_| trail.may_read_scores)?.expose();
+        let mut distribution = serde_json::Map::new();
+        distribution.insert("p".to_owned(), oddness.p.into());
+        for (channel, p) in Channel::ALL.iter().zip(oddness.channels) {
+            distribution.insert(channel.as_str().to_owned(), p.into());
+        }
+        Some(Self { distribution })
+    }
 }
 
 /// What became of each screen, and what was done to the input.
@@ -206,6 +240,7 @@ impl<'a> Screening<'a> {
         spec: &'a ModelSpec,
         reasons: &[ReviewReason],
         handling: Handling,
+        compared: bool,
         scored: bool,
     ) -> Self {
         let screen = |codes: &[Code]| {
@@ -229,8 +264,12 @@ impl<'a> Screening<'a> {
             consistency: screen(&[Code::ImplausibleCombination]),
             missingness: screen(&[Code::TooMuchMissing]),
             // Said, not left out: a clinician must not take a screen for granted that was not
-            // there. A bundle without a fitted reference has neither.
-            distribution: NOT_CONFIGURED,
+            // there.
+            distribution: if compared {
+                screen(&[Code::Atypical])
+            } else {
+                NOT_CONFIGURED
+            },
             robustness: NOT_CONFIGURED,
             agreement,
             rounded: names(handling.rounded),
@@ -254,7 +293,14 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
                 band: hardened.band(),
             }),
             reasons: reasons(&hardened.spec, &hardened.reasons),
-            screening: Screening::new(&hardened.spec, &hardened.reasons, hardened.handling, true),
+            screening: Screening::new(
+                &hardened.spec,
+                &hardened.reasons,
+                hardened.handling,
+                hardened.oddness.is_some(),
+                true,
+            ),
+            scores: Scores::new(trail, hardened.oddness.as_deref()),
         }),
         Disposition::Review(withheld) => serde_json::to_vec(&Answer {
             id: &trail.id,
@@ -262,7 +308,14 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
             model: model(trail),
             prediction: None,
             reasons: reasons(&withheld.spec, &withheld.reasons),
-            screening: Screening::new(&withheld.spec, &withheld.reasons, withheld.handling, false),
+            screening: Screening::new(
+                &withheld.spec,
+                &withheld.reasons,
+                withheld.handling,
+                withheld.oddness.is_some(),
+                false,
+            ),
+            scores: Scores::new(trail, withheld.oddness.as_deref()),
         }),
         Disposition::Rejected(rejection) => serde_json::to_vec(&rejected(trail, rejection)),
         Disposition::Refused(refusal) => {
@@ -363,10 +416,20 @@ fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'
                 } else {
                     Vec::new()
                 },
-                message: &r.message,
+                findings: r.findings.iter().filter_map(|f| found(spec, f)).collect(),
+                message: r.message.expose(),
             }
         })
         .collect()
+}
+
+fn found<'a>(spec: &'a ModelSpec, finding: &'a Finding) -> Option<Found<'a>> {
+    Some(Found {
+        feature: spec.features.get(finding.feature)?.name.as_str(),
+        value: *finding.value.expose(),
+        typical: *finding.typical.expose(),
+        unit: finding.unit.expose(),
+    })
 }
 
 fn problem<'a>(trail: &'a Trail, code: Code, cause: Option<&'a str>) -> Problem<'a> {

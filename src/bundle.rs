@@ -27,6 +27,7 @@ use crate::{
     inference::{self, Engine, EngineError, EngineSpec, Execution, Runtime},
     phi::scrub::scrub_stack,
     row::Row,
+    screening::{ReferenceError, Screen},
 };
 
 mod approval;
@@ -41,6 +42,8 @@ pub const BUNDLE_DIRECTORY: &str = "bundle";
 pub const SIGNATURES_DIRECTORY: &str = "signatures";
 /// The model's clinical meaning, within the bundle.
 pub const MODEL_FILE: &str = "model.json";
+/// What was fitted to the model's patients, within the bundle.
+pub const REFERENCE_FILE: &str = "reference.json";
 
 /// Why a model is not served.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,14 @@ pub enum LoadError {
         /// Why.
         source: ModelError,
     },
+    /// `reference.json` is wrong.
+    #[error("{path}")]
+    Reference {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        source: ReferenceError,
+    },
     /// The signed files do not fit together, or not where they lie.
     #[error("{path}: {problem}")]
     Mismatch {
@@ -126,6 +137,7 @@ impl LoadError {
             | Self::Untrusted { .. }
             | Self::NotApproved { .. }
             | Self::Model { .. }
+            | Self::Reference { .. }
             | Self::Mismatch { .. } => false,
         }
     }
@@ -140,6 +152,7 @@ pub struct LoadedModel {
     policy_serial: Option<u64>,
     until: Option<Duration>,
     card: String,
+    screen: Option<Screen>,
     engine: Engine<Row>,
 }
 
@@ -155,6 +168,7 @@ impl LoadedModel {
         let (digest, approvers) = (approved.digest.clone(), approved.approvers.clone());
         let mut files = approved.take_files();
         let spec = parse_model(&path, &files)?;
+        let screen = parse_screen(&path, &files, &spec)?;
         let engine_spec = engine_spec(&path, &spec, &mut files, execution)?;
         let engine = Engine::start(runtime, &engine_spec).map_err(|source| LoadError::Engine {
             path: path.clone(),
@@ -169,6 +183,7 @@ impl LoadedModel {
             policy_serial,
             until,
             card,
+            screen,
             engine,
         })
     }
@@ -204,6 +219,11 @@ impl LoadedModel {
         &self.card
     }
 
+    /// The distribution of its patients, if one was fitted.
+    pub fn screen(&self) -> Option<&Screen> {
+        self.screen.as_ref()
+    }
+
     /// Its running networks.
     pub fn engine(&self) -> &Engine<Row> {
         &self.engine
@@ -220,6 +240,21 @@ pub fn parse_model(
         problem: format!("{MODEL_FILE} is missing"),
     })?;
     ModelSpec::parse(bytes).map_err(|source| LoadError::Model {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads the `reference.json` among a bundle's files, if there is one that was fitted.
+pub fn parse_screen(
+    path: &Path,
+    files: &BTreeMap<String, Vec<u8>>,
+    spec: &ModelSpec,
+) -> Result<Option<Screen>, LoadError> {
+    let Some(bytes) = files.get(REFERENCE_FILE) else {
+        return Ok(None);
+    };
+    Screen::parse(bytes, spec).map_err(|source| LoadError::Reference {
         path: path.to_owned(),
         source,
     })

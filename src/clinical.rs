@@ -51,28 +51,27 @@ pub fn check_ranges(observed: Observed) -> Result<Plausible, Rejection> {
     }
     for (index, (feature, &value)) in spec.features.iter().zip(row.values()).enumerate() {
         if !feature.expected.contains(value) {
-            reasons.push(ReviewReason {
-                code: Code::OutsideExpected,
-                features: vec![index],
-                message: format!(
-                    "{} is outside the range seen in patients like these ({}); confirm the \
-                     measurement, its decimal point and its unit",
-                    feature.title,
-                    range_text(feature, feature.expected)
-                ),
-            });
+            let message = format!(
+                "{} is outside the range seen in patients like these ({}); confirm the \
+                 measurement, its decimal point and its unit",
+                feature.title,
+                range_text(feature, feature.expected)
+            );
+            reasons.push(ReviewReason::new(
+                Code::OutsideExpected,
+                vec![index],
+                message,
+            ));
         }
     }
     if row.imputed.len() > spec.review.max_missing {
-        reasons.push(ReviewReason {
-            code: Code::TooMuchMissing,
-            features: row.imputed.iter().collect(),
-            message: format!(
-                "{} values are missing; this model may fill in {} at most",
-                row.imputed.len(),
-                spec.review.max_missing
-            ),
-        });
+        let message = format!(
+            "{} values are missing; this model may fill in {} at most",
+            row.imputed.len(),
+            spec.review.max_missing
+        );
+        let missing = row.imputed.iter().collect();
+        reasons.push(ReviewReason::new(Code::TooMuchMissing, missing, message));
     }
     row.reasons.append(&mut reasons);
     Ok(Plausible(row))
@@ -125,11 +124,11 @@ pub fn check_consistency(plausible: Plausible) -> Result<Consistent, Rejection> 
                     expected: rule.message.clone(),
                 }
             })),
-            OnViolation::Review => reasons.push(ReviewReason {
-                code: Code::ImplausibleCombination,
-                features: rule.features.clone(),
-                message: rule.message.clone(),
-            }),
+            OnViolation::Review => reasons.push(ReviewReason::new(
+                Code::ImplausibleCombination,
+                rule.features.clone(),
+                rule.message.clone(),
+            )),
         }
     }
     if !faults.is_empty() {
@@ -210,6 +209,13 @@ impl Rule {
             Some(_) => Ok(rule),
             None => Err("does not yield true or false on numbers".to_owned()),
         }
+    }
+
+    /// Whether a row (NaN where not measured) breaks it. A rule with a missing value is skipped;
+    /// one that cannot be evaluated does not hold: fail closed.
+    pub fn is_broken_by(&self, values: &[f64]) -> bool {
+        let missing = |&(_, i): &(_, usize)| values.get(i).is_none_or(|v| v.is_nan());
+        !self.variables.iter().any(missing) && !self.holds(values)
     }
 
     /// A rule that cannot be evaluated does not hold: fail closed.

@@ -50,26 +50,24 @@ pub fn agree(scores: Scores) -> Result<Consensus, Withheld> {
     }
     let all = probabilities.expose().len() == row.outputs().len();
     if !all {
-        row.reasons.push(ReviewReason {
-            code: Code::MemberFailed,
-            features: Vec::new(),
-            message: "a network of this model gave no usable output for this input; judge \
-                      without the model"
-                .to_owned(),
-        });
+        row.reasons.push(ReviewReason::new(
+            Code::MemberFailed,
+            Vec::new(),
+            "a network of this model gave no usable output for this input; judge without the \
+             model",
+        ));
         // There is nothing to attach.
         return Err(review::withhold(row));
     }
     if let Some(bound) = row.spec().agreement
         && logit_spread(probabilities.expose()) > bound.max_logit_spread
     {
-        row.reasons.push(ReviewReason {
-            code: Code::Disagreement,
-            features: Vec::new(),
-            message: "the networks of this model disagree about this patient more than they did \
-                      about the patients they were calibrated on; judge without the model"
-                .to_owned(),
-        });
+        row.reasons.push(ReviewReason::new(
+            Code::Disagreement,
+            Vec::new(),
+            "the networks of this model disagree about this patient more than they did about the \
+             patients they were calibrated on; judge without the model",
+        ));
         (row, clearance) = review::decide(row)?;
     }
     let count = f64::from(u32::try_from(probabilities.expose().len()).unwrap_or(u32::MAX));

@@ -129,6 +129,7 @@ codes! {
     ImpossibleCombination = "IMPOSSIBLE_COMBINATION", Rejected, 422, "These values cannot be true together", "Check which value was entered where.";
     OutsideExpected = "OUTSIDE_EXPECTED", Review, 200, "The value is outside the expected clinical range", "Confirm the measurement.";
     ImplausibleCombination = "IMPLAUSIBLE_COMBINATION", Review, 200, "These values are implausible together", "Check which value was entered where.";
+    Atypical = "ATYPICAL", Review, 200, "The values are unlike those of the patients the model was made for", "Check the values named first; confirm that all are this patient's.";
     TooMuchMissing = "TOO_MUCH_MISSING", Review, 200, "More values are missing than the model may fill in", "Measure or send the missing values.";
     Disagreement = "DISAGREEMENT", Review, 200, "The members of the ensemble disagree more than on the patients they were calibrated on", "Judge without the model.";
     MemberFailed = "MEMBER_FAILED", Review, 200, "A network of the model gave no usable output for this input", "Judge without the model, and report it to the model's owner.";
@@ -202,14 +203,42 @@ impl Rejection {
 }
 
 /// Why a person has to look at the input.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ReviewReason {
     /// Stable code.
     pub code: Code,
     /// The features that drove it, ranked, by index.
     pub features: Vec<usize>,
-    /// Plain words for a clinician; never a value.
-    pub message: String,
+    /// Plain words for a clinician. They may name the caller's own values, so they go into the
+    /// answer and nowhere else.
+    pub message: Phi<String>,
+    /// Values that stand out, in the order of `features`; empty where a rule says it all.
+    pub findings: Vec<Finding>,
+}
+
+impl ReviewReason {
+    /// A reason whose message says it all.
+    pub fn new(code: Code, features: Vec<usize>, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            features,
+            message: Phi::new(message.into()),
+            findings: Vec::new(),
+        }
+    }
+}
+
+/// A value that stands out. It is the caller's own and goes into the answer, nowhere else.
+#[derive(Debug)]
+pub struct Finding {
+    /// The feature, by index.
+    pub feature: usize,
+    /// As it was given, in `unit`.
+    pub value: Phi<f64>,
+    /// What would be typical given the other values, in `unit`.
+    pub typical: Phi<f64>,
+    /// The unit it was sent in.
+    pub unit: Phi<String>,
 }
 
 /// The caller or the server's state stands in the way.

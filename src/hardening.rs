@@ -12,6 +12,7 @@ use crate::{
     disposition::ReviewReason,
     phi::Phi,
     review::{Clearance, Handling},
+    screening::Oddness,
     units::round_to_step,
 };
 
@@ -28,6 +29,8 @@ pub struct Hardened {
     pub reasons: Vec<ReviewReason>,
     /// What was done to the input.
     pub handling: Handling,
+    /// How odd the row is, where the model has a reference.
+    pub oddness: Option<Box<Phi<Oddness>>>,
 }
 
 impl Hardened {
@@ -62,6 +65,7 @@ pub fn release(consensus: Consensus) -> Hardened {
         clearance,
         reasons: std::mem::take(&mut row.reasons),
         handling: Handling::of(&row),
+        oddness: row.oddness.take().map(Box::new),
         spec,
     }
 }

@@ -1,9 +1,9 @@
 //! Vitalgate serves clinical models and screens every input before a prediction exists.
 //!
 //! Terminate TLS, **authenticate**, **authorize**, **admit**, **receive**, **parse** (schema,
-//! units, precision), check **ranges**, check **consistency**, **clear**, **infer**, check
-//! **agreement**, **harden**, decide the **disposition**, **record**, answer. [`pipeline`] is
-//! that sentence as code; the modules below are in its order.
+//! units, precision), check **ranges**, check **consistency**, check **distribution**, **clear**,
+//! **infer**, check **agreement**, **harden**, decide the **disposition**, **record**, answer.
+//! [`pipeline`] is that sentence as code; the modules below are in its order.
 
 pub mod config;
 
@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod receive;
 pub mod review;
 pub mod schema;
+pub mod screening;
 pub mod units;
 
 pub mod bundle;

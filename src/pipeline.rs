@@ -22,6 +22,7 @@ use crate::{
     receive::{self, BodyLimits, Framing},
     review::{self, Withheld},
     schema::{self, Observed},
+    screening,
     trail::{Stage, Trail},
 };
 
@@ -135,6 +136,10 @@ impl Pipeline {
             self.authorizer
                 .authorize(Plane::Data, &principal, Action::Predict, &call.model);
         let grant = trail.mark(S::Authorize, grant)?;
+        let scores =
+            self.authorizer
+                .authorize(Plane::Data, &principal, Action::ReadScores, &call.model);
+        trail.may_read_scores = scores.is_ok();
         let model = self.find(&call.model, call.version.as_deref())?;
         trail.model = Some(Arc::clone(&model));
         let admission = trail.mark(S::Admit, self.admitter.admit(&grant, model))?;
@@ -153,7 +158,10 @@ impl Pipeline {
         let observed = trail.mark(S::Parse, observed);
         let plausible = trail.mark(S::Ranges, clinical::check_ranges(observed?))?;
         let consistent = trail.mark(S::Consistency, clinical::check_consistency(plausible))?;
-        let cleared = trail.mark(S::Clear, review::clear(consistent))?;
+        let screened = screening::check_distribution(model.screen(), consistent);
+        let screened = trail.mark(S::Distribution, screened);
+        trail.atypical = screened.atypical();
+        let cleared = trail.mark(S::Clear, review::clear(screened))?;
         let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
         let consensus = trail.mark(S::Agree, consensus::agree(scores))?;
         // A body may be long in coming. Once a quarantine is confirmed, no prediction is decided.

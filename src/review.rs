@@ -1,13 +1,14 @@
-//! Clears an input for inference, or ends its path for a person to look: [`Consistent`] →
+//! Clears an input for inference, or ends its path for a person to look: [`InDistribution`] →
 //! [`Cleared`].
 
 use std::sync::Arc;
 
 use crate::{
     bundle::model::{ModelSpec, ReviewPolicy},
-    clinical::Consistent,
     disposition::ReviewReason,
+    phi::Phi,
     row::{FeatureSet, Row},
+    screening::{InDistribution, Oddness},
 };
 
 /// Why inference may run; there is no other way to it.
@@ -41,6 +42,8 @@ pub struct Withheld {
     pub reasons: Vec<ReviewReason>,
     /// What was done to the input.
     pub handling: Handling,
+    /// How odd the row is, where the model has a reference.
+    pub oddness: Option<Box<Phi<Oddness>>>,
 }
 
 /// What was done to the input before screening, by feature.
@@ -81,10 +84,11 @@ pub(crate) fn withhold(mut row: Box<Row>) -> Withheld {
         spec: Arc::clone(row.spec()),
         reasons: std::mem::take(&mut row.reasons),
         handling: Handling::of(&row),
+        oddness: row.oddness.take().map(Box::new),
     }
 }
 
 /// Decides whether the networks may see this input.
-pub fn clear(consistent: Consistent) -> Result<Cleared, Withheld> {
-    decide(consistent.into_row()).map(|(row, clearance)| Cleared { row, clearance })
+pub fn clear(screened: InDistribution) -> Result<Cleared, Withheld> {
+    decide(screened.into_row()).map(|(row, clearance)| Cleared { row, clearance })
 }

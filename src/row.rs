@@ -9,6 +9,9 @@ use crate::{
     bundle::model::ModelSpec,
     disposition::ReviewReason,
     inference::{MemberOutput, Scored},
+    phi::Phi,
+    screening::Oddness,
+    units::Conversion,
 };
 
 /// A set of features, by index.
@@ -54,6 +57,8 @@ pub struct Row {
     values: Box<[f64]>,
     inputs: Box<[f32]>,
     outputs: Box<[MemberOutput]>,
+    /// For each converted value its feature, how it was converted, and the unit it was sent in.
+    submitted: Vec<(usize, Conversion, Phi<String>)>,
     /// Values outside their possible range as they were sent: rounding must not mend them.
     pub(crate) impossible: FeatureSet,
     /// Values rounded to measurement precision.
@@ -62,6 +67,8 @@ pub struct Row {
     pub(crate) converted: FeatureSet,
     /// Values not measured, filled in as the bundle declares.
     pub(crate) imputed: FeatureSet,
+    /// How odd the row is, once it was compared with the model's patients.
+    pub(crate) oddness: Option<Phi<Oddness>>,
     /// What the screens found so far, for a person to look at.
     pub(crate) reasons: Vec<ReviewReason>,
     /// Whom it is about, as the caller named it.
@@ -77,10 +84,12 @@ impl Row {
             values: vec![f64::NAN; features].into_boxed_slice(),
             inputs: vec![f32::NAN; features].into_boxed_slice(),
             outputs: vec![MemberOutput::Failed; members].into_boxed_slice(),
+            submitted: Vec::new(),
             impossible: FeatureSet::default(),
             rounded: FeatureSet::default(),
             converted: FeatureSet::default(),
             imputed: FeatureSet::default(),
+            oddness: None,
             reasons: Vec::new(),
             subject: None,
         })
@@ -102,6 +111,19 @@ impl Row {
             // Adding zero turns -0.0 into 0.0: one value, one fingerprint.
             *slot = value + 0.0;
         }
+    }
+
+    /// Notes that a value was sent in another unit than the declared one.
+    pub(crate) fn convert(&mut self, feature: usize, conversion: Conversion, unit: Phi<String>) {
+        self.converted.insert(feature);
+        self.submitted.push((feature, conversion, unit));
+    }
+
+    /// How a converted value was converted, and the unit it was sent in.
+    pub(crate) fn submitted(&self, feature: usize) -> Option<(&Conversion, &str)> {
+        let mut submitted = self.submitted.iter();
+        let (_, conversion, unit) = submitted.find(|(index, ..)| *index == feature)?;
+        Some((conversion, unit.expose()))
     }
 
     /// Fixes the networks' inputs from the values, once all are in.

@@ -217,7 +217,7 @@ impl Reader<'_> {
     }
 
     /// Applies type, precision and unit of the feature to what was sent.
-    fn accept(&mut self, index: usize, sent: Sent, conversion: Option<Conversion>) {
+    fn accept(&mut self, index: usize, sent: Sent, unit: Option<(Conversion, Phi<String>)>) {
         let spec = Arc::clone(self.row.spec());
         let Some(feature) = spec.features.get(index) else {
             return;
@@ -233,24 +233,25 @@ impl Reader<'_> {
             }
             (Sent::Number(n), _) => n,
         };
-        let conversion = conversion.filter(|c| !c.is_identity());
-        let declared = |value| conversion.as_ref().map_or(value, |c| c.apply(value));
+        let unit = unit.filter(|(conversion, _)| !conversion.is_identity());
+        let conversion = unit.as_ref().map(|(conversion, _)| *conversion);
+        let declared = |value| conversion.map_or(value, |c| c.apply(value));
         if !feature.possible.contains_nearly(declared(number)) {
             self.row.impossible.insert(index);
         }
         let mut value = number;
         if let Some(precision) = feature.precision {
             // In the submitted unit: that is where the instrument's digits are.
-            let step = conversion.as_ref().map_or(precision, |c| c.step(precision));
+            let step = conversion.map_or(precision, |c| c.step(precision));
             let rounded = round_to_step(number, step);
             if rounded.changed {
                 self.row.rounded.insert(index);
             }
             value = rounded.value;
         }
-        if conversion.is_some() {
-            self.row.converted.insert(index);
+        if let Some((conversion, unit)) = unit {
             value = declared(value);
+            self.row.convert(index, conversion, unit);
         }
         // What was sent must be whole, not what is left after rounding; and a unit must not make
         // a fraction of it (1 % of a boolean).
@@ -281,7 +282,7 @@ impl Reader<'_> {
         }
     }
 
-    fn unit(&mut self, index: usize) -> Read<Option<Conversion>> {
+    fn unit(&mut self, index: usize) -> Read<Option<(Conversion, Phi<String>)>> {
         if self.json.peek()? != Peek::String {
             self.wrong_type(Some(index), "a UCUM unit as a string")?;
             return Ok(None);
@@ -292,7 +293,7 @@ impl Reader<'_> {
         };
         let unit = self.json.known_str()?;
         let code = match feature.declared.convert(unit) {
-            Ok(conversion) => return Ok(Some(conversion)),
+            Ok(conversion) => return Ok(Some((conversion, Phi::new(unit.to_owned())))),
             Err(UnitError::TooLong) => Code::TooLong,
             Err(UnitError::NotCommensurable) => Code::IncompatibleUnit,
             Err(UnitError::Unknown | UnitError::MolarMass | UnitError::Valence) => {

@@ -8,7 +8,10 @@ use std::{
 
 use aws_lc_rs::rand;
 
-use crate::{audit::Identifier, authn::Principal, authz::Action, bundle::LoadedModel, clock};
+use crate::{
+    audit::Identifier, authn::Principal, authz::Action, bundle::LoadedModel, clock,
+    screening::Channel,
+};
 
 /// The stages of the request path, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +30,9 @@ pub enum Stage {
     Ranges,
     /// Plausible → consistent.
     Consistency,
-    /// Consistent → cleared.
+    /// Consistent → compared with the model's patients.
+    Distribution,
+    /// Compared → cleared.
     Clear,
     /// Cleared → scores.
     Infer,
@@ -48,6 +53,7 @@ impl Stage {
             Self::Parse => "parse",
             Self::Ranges => "ranges",
             Self::Consistency => "consistency",
+            Self::Distribution => "distribution",
             Self::Clear => "clear",
             Self::Infer => "infer",
             Self::Agree => "agree",
@@ -80,6 +86,10 @@ pub struct Trail {
     pub input: Option<Identifier>,
     /// Pseudonym of the patient or encounter, where one was named.
     pub patient: Option<Identifier>,
+    /// Whether the answer may carry the screens' scores.
+    pub may_read_scores: bool,
+    /// Which part of the distribution screen found the input atypical; not for the caller.
+    pub atypical: Option<Channel>,
     started: Instant,
     stages: Vec<(Stage, u32)>,
     last: Instant,
@@ -102,6 +112,8 @@ impl Trail {
             model: None,
             input: None,
             patient: None,
+            may_read_scores: false,
+            atypical: None,
             stages: Vec::with_capacity(12),
             started,
             last: started,

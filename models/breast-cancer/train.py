@@ -162,7 +162,8 @@ def build(out: Path, rows_out: Path | None):
     calibration, test = train_test_split(rest, train_size=0.50, stratify=outcome[rest], random_state=SEED)
     if rows_out:
         rows_out.mkdir(parents=True, exist_ok=True)
-        for name, part in (("train", train), ("calibration", calibration), ("test", test)):
+        parts = {"train": train, "calibration": calibration, "test": test, "fit": np.concatenate([train, calibration])}
+        for name, part in parts.items():
             export.write_csv(rows_out / f"{name}.csv", NAMES + ["malignant"], np.column_stack([rows, outcome])[part])
 
     single = rows.astype(np.float32).astype(np.float64)  # what the server will send
@@ -204,8 +205,7 @@ def build(out: Path, rows_out: Path | None):
              export.metric_row(metrics, "ten-fold cross-validation, all rows", "ten-fold cross-validation, all 569 rows")]
         ),
     )  # fmt: skip
-    summary = export.reference(model["name"], model["version"], model["features"], rows[train])
-    bundle.write_bundle(out, model, members, document, summary, card)
+    bundle.write_bundle(out, model, members, document, card)
     export.write_csv(out / "patients.csv", NAMES, rows[test][:64])
     for metric in metrics:
         print(metric["slice"], metric["type"], metric["value"], metric.get("confidenceInterval", ""))

@@ -59,11 +59,11 @@ SBP, DBP, MAP = (COLUMNS.index(name) for name in ("SBP", "DBP", "MAP"))
 
 
 def load(path: Path):
-    """All rows, rounded to precision as the server does (missing: NaN), the outcomes, and which rows the server would accept."""
+    """All rows, rounded to precision as the server does (missing: NaN), outcomes, which rows the server would accept, stays."""
     table = np.genfromtxt(path, delimiter=",", names=True)
     rows = np.column_stack([export.round_to(table[column], FEATURES[i][8]) for i, column in enumerate(COLUMNS)])
     required = [i for i, column in enumerate(COLUMNS) if column not in IMPUTED]
-    return rows, table["died"].astype(np.int64), ~np.isnan(rows[:, required]).any(axis=1)
+    return rows, table["died"].astype(np.int64), ~np.isnan(rows[:, required]).any(axis=1), table["RecordID"]
 
 
 def describe_features(medians: dict) -> list[dict]:
@@ -201,7 +201,7 @@ def exact(rows) -> np.ndarray:
 
 def build(data: Path, out: Path, rows_out: Path | None):
     """Trains, measures and writes everything; returns model.json and the BOM."""
-    everyone, outcome, accepted = load(data)
+    everyone, outcome, accepted, stays = load(data)
     rows, outcome = everyone[accepted], outcome[accepted]
     indices = np.arange(len(rows))
     train, rest = train_test_split(indices, train_size=0.70, stratify=outcome, random_state=SEED)
@@ -212,8 +212,12 @@ def build(data: Path, out: Path, rows_out: Path | None):
         rows[missing[:, COLUMNS.index(column)], COLUMNS.index(column)] = median
     if rows_out:
         rows_out.mkdir(parents=True, exist_ok=True)
-        for name, part in (("train", train), ("calibration", calibration), ("test", test)):
-            export.write_csv(rows_out / f"{name}.csv", NAMES + ["died"], np.column_stack([rows, outcome])[part])
+        # For the distribution screen a value that was filled in is a missing one.
+        table = np.column_stack([stays[accepted], np.where(missing, np.nan, rows), outcome])
+        # "fit" is named like the source, so that more rows of it can join.
+        parts = {"train": train, "calibration": calibration, "test": test, "fit": np.concatenate([train, calibration])}
+        for name, part in parts.items():
+            export.write_csv(rows_out / f"{name}.csv", ["RecordID"] + (COLUMNS if name == "fit" else NAMES) + ["died"], table[part])
 
     members = fit(rows[train], outcome[train])
     contents = {name: member["content"] for name, member in members.items()}
@@ -266,8 +270,7 @@ def build(data: Path, out: Path, rows_out: Path | None):
             + [row(f"ensemble, {name}", f"mean, {name} (n = {int(group.sum())})") for name, group in groups.items()]
         ),
     )  # fmt: skip
-    summary = export.reference(model["name"], model["version"], model["features"], rows[train])
-    bundle.write_bundle(out, model, members, document, summary, card)
+    bundle.write_bundle(out, model, members, document, card)
     export.write_csv(out / "synthetic.csv", NAMES, synthetic)
     for metric in metrics[:9]:
         print(metric["slice"], metric["type"], metric["value"], metric.get("confidenceInterval", ""))

@@ -8,6 +8,7 @@ use crate::{
     authn::Principal,
     authz::Action,
     clock,
+    screening::Channel,
     trail::{Stage, Trail},
 };
 
@@ -36,6 +37,9 @@ struct Record<'a> {
     /// The precise ones, also where the answer said less.
     codes: Vec<&'static str>,
     features: Vec<&'a str>,
+    /// What of the distribution screen found the input atypical; the answer does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    atypical: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +83,7 @@ pub(super) fn body(
         status,
         codes: disposition.codes().iter().map(|c| c.as_str()).collect(),
         features: disposition.features(),
+        atypical: trail.atypical.map(Channel::as_str),
         input: trail.input.as_deref(),
         patient: trail.patient.as_deref(),
         stages_us: Stages(trail.stages()),

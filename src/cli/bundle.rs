@@ -22,6 +22,8 @@ mod bom;
 #[cfg(feature = "tools")]
 mod build;
 mod card;
+#[cfg(feature = "tools")]
+mod fit;
 mod inspect;
 mod intake;
 #[cfg(feature = "tools")]
@@ -37,6 +39,9 @@ pub(crate) enum BundleCommand {
     /// Make a bundle from model.json and ONNX files, checking all that the server will check.
     #[cfg(feature = "tools")]
     Build(build::BuildArguments),
+    /// Fit what a model's patients look like: rows of a CSV file to reference.json.
+    #[cfg(feature = "tools")]
+    Fit(fit::FitArguments),
     /// Make a key pair for signing, in files or in a token.
     #[cfg(feature = "tools")]
     Keygen(keygen::KeygenArguments),
@@ -53,6 +58,8 @@ pub(crate) fn run(command: BundleCommand) -> Result<(), Failure> {
     match command {
         #[cfg(feature = "tools")]
         BundleCommand::Build(arguments) => build::run(&arguments),
+        #[cfg(feature = "tools")]
+        BundleCommand::Fit(arguments) => fit::run(&arguments),
         #[cfg(feature = "tools")]
         BundleCommand::Keygen(arguments) => keygen::run(&arguments),
         #[cfg(feature = "tools")]

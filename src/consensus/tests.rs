@@ -9,7 +9,7 @@ use crate::{
     bundle::model::ModelSpec,
     clinical, hardening,
     inference::Scored,
-    schema,
+    schema, screening,
     specimens::{self, Body},
 };
 
@@ -19,7 +19,8 @@ const FAILED: MemberOutput = MemberOutput::Failed;
 pub(crate) fn cleared(spec: &Arc<ModelSpec>, body: &Body) -> Result<Cleared, Withheld> {
     let observed = schema::parse(spec, &body.bytes()).unwrap();
     let plausible = clinical::check_ranges(observed).unwrap();
-    review::clear(clinical::check_consistency(plausible).unwrap())
+    let consistent = clinical::check_consistency(plausible).unwrap();
+    review::clear(screening::check_distribution(None, consistent))
 }
 
 /// A patient whose members gave these outputs.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     answer::{self, Disposition},
-    clinical, review, schema,
+    clinical, review, schema, screening,
     specimens::{self, Body},
     trail::Trail,
 };
@@ -27,7 +27,7 @@ const INTRODUCTION: &str = "# Answers that are not a prediction
 Every answer to a prediction request has a `disposition`, and so has every error, but for the bare
 400 or 431 to a request head that the HTTP parser cannot read. Model lists, descriptions and schemas
 have none. Clients branch on it, then on `code`; a code is never renamed or used again for something
-else. No message repeats a patient's value.
+else. No problem document repeats a patient's value.
 
 | disposition | HTTP | means | body |
 |---|---|---|---|
@@ -76,7 +76,9 @@ const REVIEW: &str = "
 A review is not an error: the status is 200, the body `application/json`. `reasons` lists all that
 the screens found, each with its `code`, the `features` that drove it (the first as `feature`, with
 its `pointer`; `features` only where there are several) and a `message` in words for a clinician.
-They come by screen, within a screen in the order of the model's features or rules. `screening`
+`ATYPICAL` also has `findings`: for each of its features, ranked, the value given, the value typical
+given the others, and their unit. It is the one reason that repeats values, which are the caller's own.
+Reasons come by screen, within a screen in the order of the model's features or rules. `screening`
 names each screen with `pass`, `review`, `not_run` or `not_configured`.
 ";
 
@@ -155,7 +157,8 @@ fn judge(spec: &Arc<ModelSpec>, body: &[u8]) -> Disposition {
     let path = || -> Result<Disposition, Rejection> {
         let plausible = clinical::check_ranges(schema::parse(spec, body)?)?;
         let consistent = clinical::check_consistency(plausible)?;
-        Ok(match review::clear(consistent) {
+        let screened = screening::check_distribution(None, consistent);
+        Ok(match review::clear(screened) {
             Ok(_) => panic!("an odd input went through"),
             Err(withheld) => Disposition::Review(withheld),
         })

@@ -134,7 +134,8 @@ impl Runtime {
         Ok(loaded.runtime.insert(Self { environment }).clone())
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    /// The environment that sessions are made in.
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }

@@ -7,9 +7,10 @@
 //! use vitalgate::{
 //!     admission::Admission, audit::Recorded, authz::Grant, clinical::{Consistent, Plausible},
 //!     consensus::{Consensus, Scores}, hardening::Hardened, phi::Phi, receive::Received,
-//!     review::Cleared, row::Row, schema::Observed,
+//!     review::Cleared, row::Row, schema::Observed, screening::InDistribution,
 //! };
 //! fn named(_: Admission, _: Recorded, _: Grant, _: Received, _: Observed, _: Plausible) {}
+//! fn compared(_: InDistribution) {}
 //! fn named_too(_: Consistent, _: Cleared, _: Scores, _: Consensus, _: Hardened, _: Box<Row>) {}
 //! let datum = Phi::new(37.2);
 //! assert_eq!(format!("{datum:?}"), "Phi(…)");
@@ -24,6 +25,10 @@
 //! ```
 //! ```compile_fail,E0603
 //! let consistent = vitalgate::clinical::Consistent(todo!());
+//! ```
+//! nor one that was compared with the model's patients,
+//! ```compile_fail,E0603
+//! let screened = vitalgate::screening::InDistribution(todo!());
 //! ```
 //! not a clearance for inference,
 //! ```compile_fail,E0451
@@ -81,6 +86,13 @@
 //! fn twice(observed: Observed) {
 //!     let _ = clinical::check_ranges(observed);
 //!     let _ = clinical::check_ranges(observed);
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use vitalgate::{clinical::Consistent, review};
+//! fn without_comparison(consistent: Consistent) {
+//!     let _ = review::clear(consistent);
 //! }
 //! ```
 //!

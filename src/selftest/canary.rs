@@ -15,6 +15,7 @@ use crate::{
     config::ServedModel,
     inference::{Probe, Runtime, Scored},
     review, schema,
+    screening::{self, Screen},
 };
 
 /// What every canary text of a run contains.
@@ -50,6 +51,7 @@ impl Marks {
 /// A model as the self-test needs it.
 pub(super) struct Model {
     pub(super) spec: Arc<ModelSpec>,
+    screen: Option<Screen>,
     /// Rows that every screen passes, or all known ones when none is.
     bases: Vec<Vec<f64>>,
     probes: Vec<(Probe, String)>,
@@ -104,8 +106,13 @@ impl Model {
         let rows: Vec<Vec<f64>> = rows
             .map(|known| known.inputs.iter().map(|&v| f64::from(v)).collect())
             .collect();
+        let screen = match fs::read(bundle.join("reference.json")) {
+            Ok(bytes) => Screen::parse(&bytes, &spec).map_err(io::Error::other)?,
+            Err(_) => None,
+        };
         let mut model = Self {
             spec,
+            screen,
             bases: Vec::new(),
             probes,
         };
@@ -125,7 +132,8 @@ impl Model {
         schema::parse(&self.spec, body)
             .and_then(clinical::check_ranges)
             .and_then(clinical::check_consistency)
-            .is_ok_and(|consistent| review::clear(consistent).is_ok())
+            .map(|consistent| screening::check_distribution(self.screen.as_ref(), consistent))
+            .is_ok_and(|screened| review::clear(screened).is_ok())
     }
 
     /// Spells a row as JSON; `quantity` may change a quantity's spelling, given its feature and

@@ -63,6 +63,16 @@ impl Conversion {
         scaled + self.offset
     }
 
+    /// The value in the submitted unit of one in the declared unit.
+    pub fn invert(&self, value: f64) -> f64 {
+        let value = value - self.offset;
+        match self.slope {
+            Slope::One => value,
+            Slope::Times(factor) => value / factor,
+            Slope::Over(divisor) => value * divisor,
+        }
+    }
+
     /// Whether values stay as they are.
     pub fn is_identity(&self) -> bool {
         *self == Self::IDENTITY

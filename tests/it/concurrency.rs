@@ -9,15 +9,21 @@ use std::{
 
 use ort::{session::Session, value::Tensor};
 use serde_json::{Value, json};
-use vitalgate::inference::find_library;
+use vitalgate::{
+    bundle::model::ModelSpec,
+    inference::find_library,
+    screening::{Scratch, Screen},
+};
 
 use crate::harness::{Answer, Server, Site, Wire, client, codes, icu_patients, model_source, post};
 
 const CALLERS: usize = 64;
 
-/// What `icu-mortality` should answer, worked out from its `model.json` and ONNX Runtime alone.
+/// What `icu-mortality` should answer, worked out from its `model.json`, its reference and ONNX
+/// Runtime alone.
 struct Oracle {
     model: Value,
+    screen: Screen,
     members: Vec<Session>,
 }
 
@@ -39,7 +45,13 @@ impl Oracle {
             builder.commit_from_memory(onnx).unwrap()
         });
         let members = members.collect();
-        Self { model, members }
+        let spec = ModelSpec::parse(&files["model.json"]).unwrap();
+        let screen = Screen::parse(&files["reference.json"], &spec).unwrap();
+        Self {
+            model,
+            screen: screen.unwrap(),
+            members,
+        }
     }
 
     #[expect(
@@ -70,6 +82,11 @@ impl Oracle {
         );
         if !(low < mean && mean < high) {
             return Expected::Review("IMPLAUSIBLE_COMBINATION");
+        }
+        // Every value of these patients is there, on the grid of its measurement.
+        let measured = row.iter().map(|v| f64::from(*v));
+        if self.screen.judge(measured, &mut Scratch::default()).flagged {
+            return Expected::Review("ATYPICAL");
         }
         let answers: Vec<f64> = self
             .members
@@ -107,6 +124,7 @@ fn found(answer: &Answer) -> Expected {
     let known = [
         "OUTSIDE_EXPECTED",
         "IMPLAUSIBLE_COMBINATION",
+        "ATYPICAL",
         "DISAGREEMENT",
     ];
     Expected::Review(known.into_iter().find(|c| *c == code).unwrap())

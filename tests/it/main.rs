@@ -25,6 +25,8 @@ mod deprovisioning;
 #[cfg(test)]
 mod describe;
 #[cfg(test)]
+mod distribution;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod drain;

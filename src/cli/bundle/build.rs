@@ -13,10 +13,13 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value, json};
-use vitalgate::bundle::{
-    MODEL_FILE,
-    model::{ModelSpec, RawModel},
-    signing::{Contents, Limits},
+use vitalgate::{
+    bundle::{
+        MODEL_FILE, REFERENCE_FILE,
+        model::{ModelSpec, RawModel},
+        signing::{Contents, Limits},
+    },
+    screening::Screen,
 };
 
 use super::{
@@ -32,7 +35,6 @@ use super::{
 use vitalgate::error_chain::one_line;
 
 const BOM_FILE: &str = "bom.cdx.json";
-const REFERENCE_FILE: &str = "reference.json";
 const CARD_FILE: &str = "README.md";
 
 #[derive(Debug, Args)]
@@ -214,7 +216,8 @@ fn check_reference(bytes: &[u8], spec: &ModelSpec) -> Result<(), String> {
             spec.name, spec.version
         ))
     } else {
-        Ok(())
+        let screen = Screen::parse(bytes, spec);
+        screen.map(drop).map_err(|error| one_line(&error))
     }
 }
 

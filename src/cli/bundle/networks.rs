@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use aws_lc_rs::digest::{SHA256, digest};
 use vitalgate::{
     bundle::{
-        MODEL_FILE, engine_spec,
+        MODEL_FILE, REFERENCE_FILE, engine_spec,
         model::{MemberSpec, ModelSpec},
     },
     inference::{
@@ -14,6 +14,7 @@ use vitalgate::{
         inspect,
     },
     row::Row,
+    screening::Screen,
 };
 
 use super::Failure;
@@ -29,7 +30,7 @@ pub(super) struct Network {
     pub(super) graph: GraphSummary,
 }
 
-/// Reads `model.json` and every network's graph, or says why the server would refuse them.
+/// Reads `model.json`, `reference.json` and every network's graph, or says why the server would refuse them.
 /// Nothing is run.
 pub(super) fn examine(
     files: &BTreeMap<String, Vec<u8>>,
@@ -43,6 +44,9 @@ pub(super) fn examine(
         .iter()
         .map(|member| network(member, spec.features.len(), files))
         .collect::<Result<_, _>>()?;
+    if let Some(bytes) = files.get(REFERENCE_FILE) {
+        Screen::parse(bytes, &spec).map_err(|error| one_line(&error))?;
+    }
     Ok((spec, networks))
 }
 
