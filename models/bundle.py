@@ -122,7 +122,8 @@ def note_reference(bundle: Path, check: bool = False) -> bool:
     """Names the bundle's reference.json, its hash and how it was fitted in the BOM; whether it was named so before."""
     content = (bundle / REFERENCE).read_bytes()
     fitted = json.loads(content)
-    parameters = {key: value for key, value in fitted["fit"].items() if key != "data"}
+    parameters = {key: value for key, value in fitted["fit"].items() if key not in ("data", "validation")}
+    parameters |= {f"validation:{key}": value for key, value in fitted["fit"].get("validation", {}).items()}
     parameters |= {"alpha": fitted["calibration"]["alpha"]}
     parameters |= {f"data:{i}": f"sha256:{part['sha256']}, {part['rows']} rows" for i, part in enumerate(fitted["fit"]["data"])}
     component = {

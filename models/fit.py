@@ -47,6 +47,8 @@ def same(committed: Path, new: Path) -> bool:
         print("reference.json: byte for byte the same")
         return True
     before, after = (json.loads(path.read_text(encoding="utf-8")) for path in (committed, new))
+    if "validation" not in before["fit"]:
+        after["fit"].pop("validation", None)  # fitted before rows were looked at for signs of tampering
     if before["fit"] != after["fit"]:
         print("reference.json: fitted otherwise, or to other rows")
         return False

@@ -11,6 +11,8 @@ mod bundle;
 mod check;
 #[cfg(feature = "tools")]
 mod dev;
+#[cfg(feature = "tools")]
+mod evaluate;
 mod policy;
 #[cfg(feature = "tools")]
 mod selftest;
@@ -56,6 +58,9 @@ enum Command {
     #[cfg(feature = "tools")]
     #[command(subcommand)]
     Selftest(selftest::SelftestCommand),
+    /// Judge a bundle on patients' rows, before it is approved; or only the rows.
+    #[cfg(feature = "tools")]
+    Evaluate(Box<evaluate::EvaluateArguments>),
     /// Make, sign, verify and inspect model bundles.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
@@ -124,6 +129,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Audit(command) => audit::run(command),
         #[cfg(feature = "tools")]
         Command::Selftest(command) => selftest::run(command),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Bundle(command) => bundle::run(command),
         Command::Policy(command) => policy::run(command),
     };

@@ -70,7 +70,7 @@ pub(crate) fn run(command: BundleCommand) -> Result<(), Failure> {
 }
 
 /// The bundle that `directory` is, or, when it is a version's directory, the one it holds.
-fn bundle_directory(directory: &Path) -> PathBuf {
+pub(crate) fn bundle_directory(directory: &Path) -> PathBuf {
     let within = directory.join(BUNDLE_DIRECTORY);
     if !directory.join(MODEL_FILE).exists() && within.is_dir() {
         within
@@ -90,7 +90,7 @@ fn version_directory(bundle: &Path) -> io::Result<PathBuf> {
 
 /// Reads a bundle once. A system that does not let us is the environment's fault; anything else
 /// is the bundle's.
-fn read_bundle(bundle: &Path) -> Result<Contents, Failure> {
+pub(crate) fn read_bundle(bundle: &Path) -> Result<Contents, Failure> {
     Contents::read(bundle, &Limits::default()).map_err(|error| {
         let unreadable = matches!(error, SigningError::Io { .. });
         let reason = anyhow!("{}: {}", bundle.display(), one_line(&error));
@@ -128,6 +128,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     }
     Ok(bytes)
 }
+
+#[cfg(feature = "tools")]
+pub(crate) use fit::mapping;
 
 /// Prints a result. A reader that has left is no failure of ours.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {

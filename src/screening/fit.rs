@@ -380,6 +380,7 @@ fn record(
         fit_groups,
         calibration_rows,
         screened_out: 0,
+        validation: None,
         min_rows: options.min_rows,
     }
 }

@@ -60,6 +60,23 @@ pub struct FitRecord {
     pub screened_out: usize,
     /// Every number here is of at least so many patients.
     pub min_rows: usize,
+    /// What was found when the first file was looked at for signs of tampering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<DataValidation>,
+}
+
+/// What looking for signs of tampering came to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataValidation {
+    /// Hex SHA-256 of the report.
+    pub report_sha256: String,
+    /// The questions that found something; fitting went on knowingly.
+    pub found: Vec<String>,
+    /// Rows with a known outcome.
+    pub labelled: usize,
+    /// Of these, rows in which it occurred.
+    pub positive: usize,
 }
 
 /// A file of rows.

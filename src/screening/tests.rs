@@ -47,6 +47,7 @@ fn reference(rng: &mut ChaCha8Rng) -> RawReference {
             fit_groups: 0,
             calibration_rows: 0,
             screened_out: 0,
+            validation: None,
             min_rows: 5,
         },
         features: (0..d)

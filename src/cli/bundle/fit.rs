@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use vitalgate::{
     bundle::model::ModelSpec,
     clock,
+    intake::Report,
     screening::{
         fit::{self, FitError, Options, Patient, Progress, Quality},
         reference::{DataDigest, RawReference},
@@ -24,6 +25,8 @@ use vitalgate::{
 
 use super::{Failure, print, read_file};
 use vitalgate::error_chain::one_line;
+
+mod validation;
 
 #[derive(Debug, Args)]
 pub(crate) struct FitArguments {
@@ -42,6 +45,15 @@ pub(crate) struct FitArguments {
     /// Columns whose header is not the feature's name.
     #[arg(long, value_name = "COLUMN=feature", value_delimiter = ',', value_parser = mapping)]
     map: Vec<(String, String)>,
+    /// The outcome's column, 0 or 1, to look for tampering [default: died, label, outcome, target or y].
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+    /// The column that names where a row comes from, to look for tampering.
+    #[arg(long, value_name = "COLUMN")]
+    batch: Option<String>,
+    /// Fit although there are signs of tampering; the reference records them.
+    #[arg(long)]
+    allow: bool,
     /// Where to write; replaced only once the fit is done.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -76,7 +88,8 @@ enum QualityArgument {
     Best,
 }
 
-fn mapping(argument: &str) -> Result<(String, String), String> {
+/// `COLUMN=feature`.
+pub(crate) fn mapping(argument: &str) -> Result<(String, String), String> {
     match argument.split_once('=') {
         Some((column, feature)) if !column.is_empty() && !feature.is_empty() => {
             Ok((column.to_owned(), feature.to_owned()))
@@ -106,6 +119,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
         partial,
         left_out,
     } = read(&arguments.data, &spec, &columns, &mut groups, &mut data)?;
+    let validated = validation::validate(arguments, &spec)?;
     let known = groups.len();
     let mut more = partial;
     for path in &arguments.more {
@@ -134,10 +148,17 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
     .map_err(|error| refused(&arguments.data, &error))?;
     bar.0.finish_and_clear();
     fitted.reference.fit.data = data;
+    fitted.reference.fit.validation = Some(validation::record(&validated));
     fitted.reference.fit.screened_out = left_out.iter().map(|(_, count)| count).sum();
     let text = written(&fitted.reference).map_err(Failure::does_not_hold)?;
     replace(&arguments.out, text.as_bytes())?;
-    report(arguments, &fitted.reference, &text, &left_out, started)
+    report(
+        arguments,
+        &fitted.reference,
+        &text,
+        (&left_out, &validated),
+        started,
+    )
 }
 
 fn options(arguments: &FitArguments) -> Result<Options, Failure> {
@@ -305,7 +326,7 @@ fn report(
     arguments: &FitArguments,
     reference: &RawReference,
     text: &str,
-    left_out: &[(Earlier, usize)],
+    (left_out, validated): (&[(Earlier, usize)], &Report),
     started: Instant,
 ) -> Result<(), Failure> {
     let record = &reference.fit;
@@ -334,6 +355,7 @@ fn report(
                     "ranges": stopped(Earlier::Range),
                     "consistency": stopped(Earlier::Rule),
                 },
+                "validation": validation::summary(validated),
                 "alpha": reference.calibration.alpha,
                 "strata": strata,
                 "seconds": seconds,
@@ -370,6 +392,16 @@ fn report(
             record.calibration_rows, reference.calibration.alpha
         ),
     ];
+    let found = validated.found();
+    lines.push(format!(
+        "looked at  {}, report sha256:{}",
+        if found.is_empty() {
+            "no sign of tampering".to_owned()
+        } else {
+            format!("ALLOWED all the same: {}", found.join(", "))
+        },
+        validated.digest()
+    ));
     lines.extend(strata);
     lines.extend([
         format!(

@@ -1,0 +1,58 @@
+//! Nothing is fitted to rows that may have been tampered with, unless somebody says so.
+
+use anyhow::anyhow;
+use serde_json::{Value, json};
+use vitalgate::{
+    bundle::model::ModelSpec,
+    intake::{self, Report},
+    screening::reference::DataValidation,
+    training_data::Columns,
+};
+
+use super::{Failure, FitArguments, print};
+use crate::cli::evaluate::{read_table, ruler_beside};
+
+/// Looks at the rows; with findings and no `--allow`, prints the report and ends.
+pub(super) fn validate(arguments: &FitArguments, spec: &ModelSpec) -> Result<Report, Failure> {
+    let columns = Columns {
+        label: arguments.label.clone(),
+        group: arguments.group.clone(),
+        batch: arguments.batch.clone(),
+        named: arguments
+            .map
+            .iter()
+            .map(|(column, feature)| (feature.clone(), column.clone()))
+            .collect(),
+    };
+    let table = read_table(&arguments.data, spec, &columns)?;
+    let ruler = ruler_beside(&arguments.features, &table);
+    let report = intake::validate(&table, spec, ruler.as_ref(), arguments.seed);
+    if report.passes() || arguments.allow {
+        return Ok(report);
+    }
+    print(&if arguments.json {
+        report.json()
+    } else {
+        report.to_string()
+    })?;
+    Err(Failure::DoesNotHold(anyhow!(
+        "{}: nothing fitted: a person has to look at {}; --allow goes on all the same",
+        arguments.data.display(),
+        report.found().join(", ")
+    )))
+}
+
+/// What the reference records of it.
+pub(super) fn record(report: &Report) -> DataValidation {
+    DataValidation {
+        report_sha256: report.digest(),
+        found: report.found().iter().map(|&name| name.to_owned()).collect(),
+        labelled: report.labelled,
+        positive: report.positive,
+    }
+}
+
+/// What the command says of it.
+pub(super) fn summary(report: &Report) -> Value {
+    json!({"found": report.found(), "report_sha256": report.digest(), "checks": report.checks})
+}

@@ -1,0 +1,197 @@
+//! The report on a terminal.
+
+use crate::error_chain::printable;
+
+use super::{
+    Report,
+    detection::Figures,
+    families::Seen,
+    metrics::{Calibration, Estimate},
+};
+
+pub(super) fn report(report: &Report) -> String {
+    let mut lines = vec![
+        format!(
+            "{} version {}  {}",
+            report.model.name, report.model.version, report.model.digest
+        ),
+        format!(
+            "{} rows ({} lack a required value), {} with outcome; sha256 {}",
+            report.data.rows, report.data.incomplete, report.data.labelled, report.data.sha256
+        ),
+    ];
+    lines.extend(
+        report
+            .notes
+            .iter()
+            .map(|note| format!("NOTE  {}", printable(note))),
+    );
+    if !report.families.is_empty() {
+        lines.push(String::new());
+        lines.extend(detection(report));
+    }
+    if !report.false_flags.is_empty() {
+        lines.push(String::new());
+        lines.extend(flags(report));
+    }
+    lines.push(String::new());
+    lines.extend(burden(report));
+    if let Some(all) = &report.calibration {
+        lines.push(String::new());
+        lines.extend(model(report, all));
+    }
+    lines.push(String::new());
+    lines.extend(latency(report));
+    lines.join("\n")
+}
+
+fn detection(report: &Report) -> Vec<String> {
+    let alpha = report.alpha.unwrap_or_default();
+    let mut lines = vec![
+        format!(
+            "Corrupted rows that earlier screens let through, alpha {alpha} (* not seen in fitting, \
+             ~ fitting makes its like, T fitting made it)"
+        ),
+        format!(
+            "  {:<32} {:>6} {:>6} {:>7} {:>7} {:>8} {:>9} {:>6}",
+            "family", "before", "reach", "AUROC", "FPR95", "flagged", "stopped", "top-1"
+        ),
+    ];
+    for figures in report.families.iter().chain(&report.other) {
+        lines.push(family(figures));
+    }
+    if let Some(mean) = &report.mean {
+        lines.push(format!(
+            "  {:<32} {:>6} {:>6} {:>7.3} {:>7.3} {:>8.3}   (exact 1 %: {:.3})",
+            format!("mean of {}", mean.families),
+            "",
+            "",
+            mean.auroc,
+            mean.fpr_at_95_tpr,
+            mean.detected,
+            mean.detected_at_exact_1_percent
+        ));
+    }
+    lines
+}
+
+fn family(figures: &Figures) -> String {
+    let mark = match figures.seen {
+        Some(Seen::HeldOut) => "*",
+        Some(Seen::Generic) => "~",
+        Some(Seen::Template) => "T",
+        None => " ",
+    };
+    let before = figures.rejected + figures.out_of_range + figures.inconsistent;
+    let top1 = figures.top1.map_or_else(String::new, |t| format!("{t:.2}"));
+    format!(
+        "{mark} {:<32} {:>5.0}% {:>6} {:>7.3} {:>7.3} {:>8.3} {:>8.0}% {top1:>6}",
+        figures.title,
+        100.0 * share(before, figures.made),
+        figures.reached,
+        figures.auroc,
+        figures.fpr_at_95_tpr,
+        figures.detected,
+        100.0 * figures.stopped
+    )
+}
+
+fn flags(report: &Report) -> Vec<String> {
+    let mut lines = vec!["False flags among clean rows with nothing missing".to_owned()];
+    for at in &report.false_flags {
+        lines.push(format!(
+            "  alpha {:<6} {:>5} of {} ({:.2} %), 99 % interval {} to {}: {}; {} of {} re-splits within, mean {:.2} %",
+            at.alpha,
+            at.flagged,
+            at.rows,
+            100.0 * at.share,
+            at.interval.0,
+            at.interval.1,
+            if at.within { "within" } else { "OUTSIDE" },
+            at.resplits_within,
+            at.resplits,
+            100.0 * at.resplits_mean
+        ));
+    }
+    lines
+}
+
+fn burden(report: &Report) -> Vec<String> {
+    let mut lines =
+        vec!["Rejected or sent to review, of rows with every required value".to_owned()];
+    for stratum in &report.burden {
+        let codes: Vec<String> = stratum
+            .codes
+            .iter()
+            .map(|(code, count)| format!("{code} {count}"))
+            .collect();
+        lines.push(format!(
+            "  {:<8} {:<24} {:>5} of {:<5} {}  {}",
+            stratum.by,
+            printable(&stratum.name),
+            stratum.rejected + stratum.reviewed,
+            stratum.rows,
+            percent(&stratum.share),
+            codes.join(", ")
+        ));
+    }
+    lines
+}
+
+fn percent(share: &Estimate) -> String {
+    format!(
+        "{:>5.1} % [{:.1}, {:.1}]",
+        100.0 * share.value,
+        100.0 * share.low,
+        100.0 * share.high
+    )
+}
+
+fn model(report: &Report, all: &Calibration) -> Vec<String> {
+    let mut lines = vec!["The model (95 % intervals)".to_owned()];
+    let line = |name: &str, c: &Calibration| {
+        format!(
+            "  {:<32} {:>5} rows  AUROC {}  Brier {}  ECE {:.3}",
+            printable(name),
+            c.rows,
+            estimate(&c.auroc),
+            estimate(&c.brier),
+            c.ece
+        )
+    };
+    lines.push(line("mean of the networks", all));
+    lines.extend(
+        report
+            .calibration_released
+            .iter()
+            .map(|c| line("the same, on rows answered", c)),
+    );
+    lines.extend(report.members.iter().map(|(name, c)| line(name, c)));
+    lines
+}
+
+fn estimate(e: &Estimate) -> String {
+    format!("{:.3} [{:.3}, {:.3}]", e.value, e.low, e.high)
+}
+
+fn latency(report: &Report) -> Vec<String> {
+    let mut lines = vec!["Time a row on this machine".to_owned()];
+    let parts = [
+        ("distribution screen", report.latency.screen_us),
+        ("whole path but HTTP, one by one", report.latency.path_us),
+    ];
+    for (name, quantiles) in parts {
+        if let Some(q) = quantiles {
+            lines.push(format!(
+                "  {name:<32} p50 {:.2} us  p99 {:.2} us  ({} calls)",
+                q.p50, q.p99, q.calls
+            ));
+        }
+    }
+    lines
+}
+
+pub(super) fn share(part: usize, whole: usize) -> f64 {
+    let number = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    number(part) / number(whole.max(1))
+}
