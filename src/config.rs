@@ -25,6 +25,7 @@ mod issuers;
 mod listeners;
 mod principals;
 mod reader;
+mod shipping;
 mod trust;
 pub use issuers::{IssuerConfig, KeyLocation, RoleMapping};
 pub use listeners::{DataPlane, Methods};
@@ -34,6 +35,7 @@ pub use self::{
     admin::AdminPlane,
     audit::{Audit, AuditMode, Keys},
     authorization::Authorization,
+    shipping::{Destination, Shipping},
 };
 
 /// Largest configuration file, bytes.
@@ -254,6 +256,7 @@ impl Config {
             .chain(trusted)
             .chain(&mut self.onnxruntime.library)
             .chain(&mut self.authorization.policy)
+            .chain(self.audit.ship.iter_mut().flat_map(Shipping::paths))
         {
             *path = directory.join(&*path);
         }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::de::DeTable;
 
-use super::reader::{Reader, field};
+use super::{
+    reader::{Reader, field},
+    shipping::Shipping,
+};
 
 /// Smallest segment: smaller ones would be more names than records.
 const MIN_SEGMENT: u64 = 4096;
@@ -25,6 +28,8 @@ pub struct Audit {
     /// A segment is closed before it grows beyond this, bytes.
     #[serde(default = "segment_bytes")]
     pub segment_bytes: u64,
+    /// Where copies of checkpoints go.
+    pub ship: Option<Shipping>,
 }
 
 fn segment_bytes() -> u64 {
@@ -63,6 +68,13 @@ impl Reader<'_> {
             self.problem(
                 field(table, "audit", "origin"),
                 "audit: origin should be a name like hospital.example/vitalgate, without spaces or +",
+            );
+        }
+        let missing = audit.ship.as_ref().and_then(Shipping::missing_half);
+        if let Some(name) = missing {
+            self.problem(
+                field(table, "audit", "ship"),
+                &format!("audit: ship: {name} is missing; certificate and key go together"),
             );
         }
         if audit.segment_bytes < MIN_SEGMENT {

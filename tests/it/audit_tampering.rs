@@ -225,39 +225,39 @@ fn whatever_was_done_to_a_log_is_found_and_located() {
     println!("untouched: {}", verdict.report);
 
     let copy = original.copy();
-    let at = copy.edit(17, |lines, i| {
+    let at = copy.edit(9, |lines, i| {
         lines[i] = lines[i].replace("clinician", "clinicien");
     });
-    copy.finds("a byte edited", &format!("EDITED {at} 17"));
+    copy.finds("a byte edited", &format!("EDITED {at} 9"));
 
     let copy = original.copy();
-    let at = copy.edit(17, |lines, i| {
+    let at = copy.edit(9, |lines, i| {
         lines[i] = lines[i].replacen("\"seq\"", "\"sep\"", 1);
     });
-    copy.finds("a line made unreadable", &format!("MALFORMED {at} 17"));
+    copy.finds("a line made unreadable", &format!("MALFORMED {at} 9"));
 
     let copy = original.copy();
-    let at = copy.edit(17, |lines, i| drop(lines.remove(i)));
-    copy.finds("a record deleted", &format!("MISSING {at} 17"));
+    let at = copy.edit(9, |lines, i| drop(lines.remove(i)));
+    copy.finds("a record deleted", &format!("MISSING {at} 9"));
 
     let copy = original.copy();
-    let at = copy.edit(17, |lines, i| lines.swap(i, i + 1));
+    let at = copy.edit(9, |lines, i| lines.swap(i, i + 1));
     let (file, line) = at.split_once(':').unwrap();
     let behind = line.parse::<usize>().unwrap() + 1;
     copy.finds(
         "two records swapped",
-        &format!("REORDERED {file}:{behind} 17"),
+        &format!("REORDERED {file}:{behind} 9"),
     );
     let found = copy.verify(&[]).found();
     assert!(found.iter().all(|f| !f.starts_with("MISSING")), "{found:?}");
 
     let copy = original.copy();
-    let at = copy.edit(17, |lines, i| lines.insert(i + 1, lines[i].clone()));
+    let at = copy.edit(9, |lines, i| lines.insert(i + 1, lines[i].clone()));
     let (file, line) = at.split_once(':').unwrap();
     let again = line.parse::<usize>().unwrap() + 1;
     copy.finds(
         "a record duplicated",
-        &format!("DUPLICATED {file}:{again} 17"),
+        &format!("DUPLICATED {file}:{again} 9"),
     );
 
     let copy = original.copy();
@@ -306,7 +306,8 @@ fn forged_checkpoints(original: &Original) {
     let path = copy.path().join(live);
     let text = fs::read_to_string(&path).unwrap();
     let root = text.lines().nth(2).unwrap().to_owned();
-    let other = format!("{}A", &root[..root.len() - 2]) + "=";
+    let first = if root.starts_with('A') { 'B' } else { 'A' };
+    let other = format!("{first}{}", &root[1..]);
     fs::write(&path, text.replacen(&root, &other, 1)).unwrap();
     copy.finds(
         "a checkpoint forged",

@@ -15,6 +15,8 @@ mod audit_fhir;
 #[cfg(test)]
 mod audit_killed;
 #[cfg(test)]
+mod audit_shipping;
+#[cfg(test)]
 mod audit_tampering;
 #[cfg(test)]
 mod concurrency;
