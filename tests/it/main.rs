@@ -19,9 +19,13 @@ mod audit_shipping;
 #[cfg(test)]
 mod audit_tampering;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod containment;
+#[cfg(test)]
+mod deployment;
 #[cfg(test)]
 mod deprovisioning;
 #[cfg(test)]
@@ -38,6 +42,8 @@ mod harness;
 mod identity;
 #[cfg(test)]
 mod identity_provider;
+#[cfg(test)]
+mod incident_response;
 #[cfg(test)]
 mod odd_inputs;
 #[cfg(test)]
