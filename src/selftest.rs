@@ -127,6 +127,9 @@ pub enum SelftestError {
     /// The scan does not see a request in progress, so it proves nothing.
     #[error("the scan is blind: it does not see {0:?} of a request in progress")]
     Blind(Vec<Trace>),
+    /// An answer that every model must have given was never given, so what it leaves is not shown.
+    #[error("these answers were never given, so nothing is shown of them: {}", .0.join("; "))]
+    Unreached(Vec<String>),
 }
 
 /// Runs the whole test against a server that serves what `config` says. `progress` is told what
@@ -182,6 +185,10 @@ pub fn run(
     // which would cover the traces.
     for (turn, request) in last.iter().enumerate() {
         traffic.send(turn, request)?;
+    }
+    let unreached = traffic.unreached(&requests);
+    if !unreached.is_empty() {
+        return Err(SelftestError::Unreached(unreached.into_iter().collect()));
     }
     thread::sleep(IN_PROGRESS);
 

@@ -83,6 +83,29 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Everything in it, for who looks for traces of it in memory.
+    #[cfg(feature = "tools")]
+    pub fn parts(&self) -> [&[f32]; 12] {
+        let Self {
+            z,
+            missing,
+            centred,
+            y,
+            input,
+            hidden: [first, second],
+            products,
+            log_joint,
+            peak,
+            surprise,
+            white,
+        } = self;
+        let parts = [
+            z, missing, centred, y, input, first, second, products, log_joint, peak, surprise,
+            white,
+        ];
+        parts.map(Vec::as_slice)
+    }
+
     /// Overwrites everything with zeros.
     pub fn wipe(&mut self) {
         use zeroize::Zeroize;

@@ -15,8 +15,12 @@ use crate::{
     config::ServedModel,
     inference::{Probe, Runtime, Scored},
     review, schema,
-    screening::{self, Screen},
+    screening::{self, Scratch, Screen},
 };
+
+/// How often a patient that passes every screen, or one that does not, is drawn before one is
+/// taken as it is.
+const DRAWS: usize = 64;
 
 /// What every canary text of a run contains.
 #[derive(Clone, Copy)]
@@ -55,6 +59,7 @@ pub(super) struct Model {
     /// Rows that every screen passes, or all known ones when none is.
     bases: Vec<Vec<f64>>,
     probes: Vec<(Probe, String)>,
+    scratch: Scratch,
 }
 
 /// Observations by feature, spelt as JSON.
@@ -115,6 +120,7 @@ impl Model {
             screen,
             bases: Vec::new(),
             probes,
+            scratch: Scratch::default(),
         };
         let clear = |row: &&Vec<f64>| {
             let patient = Patient {
@@ -134,6 +140,38 @@ impl Model {
             .and_then(clinical::check_consistency)
             .map(|consistent| screening::check_distribution(self.screen.as_ref(), consistent))
             .is_ok_and(|screened| review::clear(screened).is_ok())
+    }
+
+    /// Every rule holds, but the values are unlike any patient's.
+    fn is_atypical(&self, body: &[u8]) -> bool {
+        schema::parse(&self.spec, body)
+            .and_then(clinical::check_ranges)
+            .and_then(clinical::check_consistency)
+            .map(|consistent| screening::check_distribution(self.screen.as_ref(), consistent))
+            .is_ok_and(|screened| screened.atypical().is_some())
+    }
+
+    /// Makes a patient atypical: some quantities anywhere within what is expected. `false`, and
+    /// nothing is changed, when no draw is.
+    pub(super) fn make_atypical(&self, patient: &mut Patient, rng: &mut StdRng) -> bool {
+        let before = patient.observations.clone();
+        for _ in 0..DRAWS {
+            for (feature, (_, value)) in self.spec.features.iter().zip(&mut patient.observations) {
+                let Some((_, tail)) = value.split_once('.') else {
+                    continue;
+                };
+                if rng.random_range(0..3) == 0 && feature.expected.min < feature.expected.max {
+                    let drawn = rng.random_range(feature.expected.min..feature.expected.max);
+                    // The digits behind the point are the canary's.
+                    *value = format!("{:.0}.{tail}", drawn.floor());
+                }
+            }
+            if self.is_atypical(patient.body().as_bytes()) {
+                return true;
+            }
+            patient.observations.clone_from(&before);
+        }
+        false
     }
 
     /// Spells a row as JSON; `quantity` may change a quantity's spelling, given its feature and
@@ -160,8 +198,20 @@ impl Model {
         spelt.collect()
     }
 
-    /// A patient close to one that the bundle knows, with digits that nobody measures.
+    /// A patient close to one that the bundle knows, with digits that nobody measures; one that
+    /// passes every screen, if there is such.
     pub(super) fn patient(&self, marks: &Marks, rng: &mut StdRng) -> Patient {
+        let mut patient = self.neighbour(marks, rng);
+        for _ in 1..DRAWS {
+            if self.is_clear(patient.body().as_bytes()) {
+                break;
+            }
+            patient = self.neighbour(marks, rng);
+        }
+        patient
+    }
+
+    fn neighbour(&self, marks: &Marks, rng: &mut StdRng) -> Patient {
         let base = self.bases.get(rng.random_range(0..self.bases.len().max(1)));
         let base = base.map(Vec::as_slice).unwrap_or_default();
         let mark = String::from_utf8_lossy(&marks.decimal);
@@ -193,6 +243,17 @@ impl Model {
             patterns.double(*value, (Trace::RoundedF64, kind));
         }
         patterns.floats(row.inputs(), (Trace::InputF32, kind));
+        if let Some(screen) = &self.screen {
+            let values = row.values().iter().enumerate();
+            let measured = values.map(|(index, value)| {
+                let filled_in = row.imputed.contains(index);
+                if filled_in { f64::NAN } else { *value }
+            });
+            screen.judge(measured, &mut self.scratch);
+            for part in self.scratch.parts() {
+                patterns.floats(part, (Trace::ScreenF32, kind));
+            }
+        }
         let mut probabilities = Vec::with_capacity(self.probes.len());
         for (probe, output) in &mut self.probes {
             for (name, floats) in probe.run(row.inputs()).unwrap_or_default() {

@@ -22,6 +22,8 @@ pub enum Trace {
     InputF32,
     /// Two neighbouring numbers that a network computed, f32: standardised values, activations.
     ActivationF32,
+    /// Two neighbouring numbers that the distribution screen computed, f32.
+    ScreenF32,
     /// The members' mean, f64.
     MeanF64,
     /// Planted for the control, to see that numbers are seen.

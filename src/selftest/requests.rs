@@ -26,6 +26,7 @@ pub(super) enum Delivery {
 
 /// A request that will be sent.
 pub(super) struct Request {
+    pub(super) model: String,
     pub(super) kind: &'static str,
     pub(super) bytes: Vec<u8>,
     pub(super) delivery: Delivery,
@@ -51,7 +52,7 @@ const KINDS: [&str; 40] = [
     "wrong type",
     "unknown key",
     "whole",
-    "split",
+    "atypical",
     "review",
     "unit text",
     "malformed JSON",
@@ -91,9 +92,9 @@ pub(super) fn plan(
 ) -> Vec<Request> {
     let stalled_every = (load.requests / TIMED_OUT).max(1);
     let mut requests = Vec::with_capacity(load.requests);
+    let count = models.len().max(1);
     for index in 0..load.requests {
-        let position = index % models.len().max(1);
-        let Some(model) = models.get_mut(position) else {
+        let Some(model) = models.get_mut(index % count) else {
             break;
         };
         let kind = if index + load.connections >= load.requests {
@@ -102,7 +103,7 @@ pub(super) fn plan(
             "timed out"
         } else {
             KINDS
-                .get(index / 2 % KINDS.len())
+                .get(index / count % KINDS.len())
                 .copied()
                 .unwrap_or("whole")
         };
@@ -131,6 +132,10 @@ fn request(
     patterns: &mut Patterns,
 ) -> Request {
     let mut patient = model.patient(marks, rng);
+    let kind = match kind {
+        "atypical" if !model.make_atypical(&mut patient, rng) => "whole",
+        _ => kind,
+    };
     spoil(&mut patient, &model.spec.features, kind, rng);
     model.note(&patient, kind, patterns);
     let mut body = patient.body().into_bytes();
@@ -150,6 +155,7 @@ fn request(
         _ => Delivery::Pieces(Vec::new()),
     };
     Request {
+        model: model.spec.name.clone(),
         kind,
         bytes,
         delivery,

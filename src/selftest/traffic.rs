@@ -1,6 +1,13 @@
 //! Sends the requests over many connections that stay open.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use rustls::ClientConfig;
 
@@ -14,6 +21,15 @@ pub type Tally = BTreeMap<&'static str, BTreeMap<String, usize>>;
 
 /// One connection in so many belongs to the principal that may not predict.
 const REFUSED_EVERY: usize = 8;
+/// Kinds of request, and the answer that some of them must get from every model.
+const DUE: [(&str, &str); 6] = [
+    ("whole", "200 predicted"),
+    ("split", "200 predicted"),
+    ("review", "200 review"),
+    ("atypical", "200 review"),
+    ("rejected", "422 rejected"),
+    ("refused role", "403 refused"),
+];
 /// How long the server discards what a refused peer still sends.
 const LINGER: Duration = Duration::from_secs(3);
 
@@ -27,6 +43,8 @@ pub(super) struct Traffic {
     open: Vec<Option<Wire>>,
     stalled: Vec<Wire>,
     pub(super) tally: Tally,
+    /// Every model, kind of request and outcome that there was.
+    seen: BTreeSet<(String, &'static str, String)>,
 }
 
 impl Traffic {
@@ -43,9 +61,22 @@ impl Traffic {
             open: (0..connections).map(|_| None).collect(),
             stalled: Vec::new(),
             tally: Tally::new(),
+            seen: BTreeSet::new(),
         };
         traffic.reopen()?;
         Ok(traffic)
+    }
+
+    /// Those of `requests` whose kind was never answered as it is meant to be, by model: what
+    /// such an answer leaves behind was not seen.
+    pub(super) fn unreached(&self, requests: &[Request]) -> BTreeSet<String> {
+        let due = requests.iter().filter_map(|request| {
+            let (_, outcome) = DUE.iter().find(|(kind, _)| *kind == request.kind)?;
+            let due = (request.model.clone(), request.kind, (*outcome).to_owned());
+            Some(due).filter(|due| !self.seen.contains(due))
+        });
+        due.map(|(model, kind, outcome)| format!("{model}: {kind}: {outcome}"))
+            .collect()
     }
 
     /// How many connections are open.
@@ -110,7 +141,10 @@ impl Traffic {
                     sent?;
                 }
                 let outcome = answer.as_ref().map(Answer::outcome);
-                self.count(request.kind, outcome.unwrap_or("closed".to_owned()));
+                let outcome = outcome.unwrap_or("closed".to_owned());
+                let seen = (request.model.clone(), request.kind, outcome.clone());
+                self.seen.insert(seen);
+                self.count(request.kind, outcome);
                 match answer {
                     // What was sent behind a request must not be taken for the next one.
                     Some(answer) if !answer.closes && request.kind != "pipelined" => {

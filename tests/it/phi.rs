@@ -140,6 +140,7 @@ fn two_thousand_requests_leave_nothing_in_memory() {
         ("split", "200 predicted"),
         ("chunked", "200 predicted"),
         ("review", "200 review"),
+        ("atypical", "200 review"),
         ("rejected", "422 rejected"),
         ("wrong type", "422 rejected"),
         ("unknown key", "422 rejected"),

@@ -106,9 +106,9 @@ fn test(arguments: &PhiArguments, state: &Path) -> Result<Report, Failure> {
             load.seed,
             last_words(state)
         ))),
-        error @ (SelftestError::Runtime(_) | SelftestError::Blind(_)) => {
-            Failure::environment(error)
-        }
+        error @ (SelftestError::Runtime(_)
+        | SelftestError::Blind(_)
+        | SelftestError::Unreached(_)) => Failure::environment(error),
     })
 }
 
