@@ -5,24 +5,32 @@ use super::{interop::reference_tool, *};
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "472913";
 
+/// Writes `SoftHSM`'s configuration into a directory, with its tokens beside it. None, and it is
+/// said, where `SoftHSM` is not installed.
+#[expect(clippy::disallowed_methods, reason = "set by whoever runs the tests")]
+pub(super) fn softhsm(directory: &Path) -> Option<PathBuf> {
+    if !Path::new(MODULE).exists() {
+        let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        assert!(!ci, "{MODULE} is missing, and CI must not skip it");
+        println!("skipped: {MODULE} is missing (apt-get install softhsm2)");
+        return None;
+    }
+    let tokens = directory.join("tokens");
+    fs::create_dir(&tokens).unwrap();
+    let conf = directory.join("softhsm2.conf");
+    let text = format!("directories.tokendir = {}\n", tokens.display());
+    fs::write(&conf, text).unwrap();
+    Some(conf)
+}
+
 /// A scene with a token `release` of its own. The user's PIN lies in `pin`.
 struct TokenScene(Scene);
 
 impl TokenScene {
     /// None where `SoftHSM` is not installed.
-    #[expect(clippy::disallowed_methods, reason = "set by whoever runs the tests")]
     fn new() -> Option<Self> {
-        if !Path::new(MODULE).exists() {
-            let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-            assert!(!ci, "{MODULE} is missing, and CI must not skip it");
-            println!("skipped: {MODULE} is missing (apt-get install softhsm2)");
-            return None;
-        }
         let scene = Self(Scene::new());
-        fs::create_dir(scene.0.path("tokens")).unwrap();
-        let tokens = scene.0.path("tokens");
-        let conf = format!("directories.tokendir = {}\n", tokens.display());
-        fs::write(scene.0.path("softhsm2.conf"), conf).unwrap();
+        softhsm(scene.0.0.path())?;
         scene.add_token("release");
         scene.pin("pin", PIN);
         Some(scene)

@@ -89,6 +89,8 @@ fn vectors_are_refused_for_what_is_wrong_with_them() {
         ("resource-twice", "--key", "a.pub", "listed twice"),
         ("field-twice", "--key", "a.pub", "\"method\" appears twice"),
         ("root-wrong", "--key", "a.pub", "subject's digest"),
+        ("list-envelope", "--key", "lists.pub", "a list where an"),
+        ("list-resource", "--key", "lists.pub", "a list where an"),
         ("cert-expired", "--ca", "root.pem", "CertExpired"),
         ("cert-early", "--ca", "root.pem", "CertNotValidYet"),
         ("cert-eku-tls", "--ca", "root.pem", "RequiredEkuNotFound"),
