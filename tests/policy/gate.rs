@@ -288,6 +288,6 @@ fn plain_keys_are_allowed_and_complained_of() {
     );
     fs::write(&config, keys).unwrap();
     let done = site.serve();
-    done.says(3, &["ca.pem"]);
+    done.says(3, &["fleet.key"]);
     assert!(done.stderr().contains("NO RELEASE POLICY IS ENFORCED"));
 }
