@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub mod chain;
+mod coverage;
 pub mod fhir;
 mod files;
 mod finding;
@@ -42,6 +43,7 @@ pub mod merkle;
 mod note;
 mod record;
 mod ship;
+mod syntax;
 mod verify;
 mod writer;
 

@@ -7,6 +7,9 @@
 use std::io::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::syntax::is_unambiguous;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
@@ -17,6 +20,8 @@ pub const GENESIS: Hash = [0; 32];
 const SEQ: &[u8] = b"{\"seq\":";
 const PREV: &[u8] = b",\"prev\":\"";
 const AFTER: &[u8] = b"\",";
+/// The first of a record's own members.
+const TIME: &[u8] = b"\"time\":\"";
 
 /// Where a log's chain stands: the number of the next record, and what it has to name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +78,31 @@ pub fn parse_line(line: &[u8]) -> Option<(u64, Hash)> {
     if digits > 1 && number.first() == Some(&b'0') {
         return None;
     }
+    // There is no next number behind the last one of 64 bits.
     let seq = std::str::from_utf8(number).ok()?.parse().ok()?;
+    if seq == u64::MAX {
+        return None;
+    }
     let (prev, rest) = rest.strip_prefix(PREV)?.split_at_checked(64)?;
     if prev.iter().any(u8::is_ascii_uppercase) || !rest.starts_with(AFTER) || !rest.ends_with(b"}")
     {
         return None;
     }
+    if !is_unambiguous(line) {
+        return None;
+    }
     let mut hash = GENESIS;
     hex::decode_to_slice(prev, &mut hash).ok()?;
     Some((seq, hash))
+}
+
+/// When the record of a line was made, as its own first member says; `line` is a record.
+pub(super) fn time_of(line: &[u8]) -> Option<OffsetDateTime> {
+    let digits = line.get(SEQ.len()..)?;
+    let number = digits.iter().take_while(|b| b.is_ascii_digit()).count();
+    let own = digits.get(number + PREV.len() + 64 + AFTER.len()..)?;
+    let text = own.strip_prefix(TIME)?.split(|&b| b == b'"').next()?;
+    OffsetDateTime::parse(std::str::from_utf8(text).ok()?, &Rfc3339).ok()
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> Hash {
@@ -131,14 +152,35 @@ mod tests {
             ("7", "-7"),
             ("7", "\"7\""),
             ("7", "99999999999999999999"),
+            ("7", "18446744073709551615"),
             ("abab", "ABAB"),
             ("abab", "zzab"),
             ("{\"seq\"", "{ \"seq\""),
             ("1}", "1"),
+            ("1}", "1,}"),
+            ("1}", "1,\"a\":1}"),
+            ("1}", "1,\"seq\":8}"),
+            ("1}", "1}}"),
         ] {
             let altered = line.replacen(from, to, 1);
             assert_eq!(parse_line(altered.as_bytes()), None, "{altered}");
         }
         assert_eq!(parse_line(b""), None);
+    }
+
+    #[test]
+    fn a_record_tells_its_time() {
+        let with = |own: &str| format!("{{\"seq\":70,\"prev\":\"{}\",{own}}}", "ab".repeat(32));
+        let line = with("\"time\":\"2026-03-01T10:00:00.25Z\",\"a\":1");
+        assert!(parse_line(line.as_bytes()).is_some());
+        let time = time_of(line.as_bytes()).unwrap();
+        assert_eq!(time, time::macros::datetime!(2026-03-01 10:00:00.25 UTC));
+        for other in [
+            "\"a\":1",
+            "\"time\":\"noon\"",
+            "\"a\":1,\"time\":\"2026-03-01T10:00:00Z\"",
+        ] {
+            assert_eq!(time_of(with(other).as_bytes()), None, "{other}");
+        }
     }
 }

@@ -85,8 +85,12 @@ fn verb(action: Option<&str>) -> &'static str {
 }
 
 /// FHIR's `audit-event-outcome`: success, minor failure (the caller's), serious failure (ours, or
-/// a stranger at the door).
+/// a stranger at the door). A change that is announced has no status yet: it was let through, and
+/// the record of its answer says what became of it.
 fn outcome(record: &Value) -> &'static str {
+    if record.get("disposition").and_then(Value::as_str) == Some("announced") {
+        return "0";
+    }
     match record.get("status").and_then(Value::as_u64) {
         Some(200..=399) => "0",
         Some(400..=499) => "4",
@@ -208,4 +212,25 @@ fn entities(record: &Value, line: &[u8]) -> Value {
         }));
     }
     entities.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_the_records() {
+        let of = |disposition: &str, status: Value| {
+            let line = json!({
+                "seq": 3, "time": "2026-03-01T10:00:00Z", "id": "r1", "action": "quarantine",
+                "disposition": disposition, "status": status,
+            });
+            audit_event(line.to_string().as_bytes(), "it.example/log").unwrap()["outcome"].clone()
+        };
+        assert_eq!(of("announced", Value::Null), "0");
+        assert_eq!(of("answered", 200.into()), "0");
+        assert_eq!(of("rejected", 422.into()), "4");
+        assert_eq!(of("failed", 503.into()), "8");
+        assert_eq!(of("refused", Value::Null), "8");
+    }
 }

@@ -40,6 +40,12 @@ impl Segment {
     }
 }
 
+/// The file of checkpoints beside a file of records; nothing for the live one.
+pub(super) fn sealed_checkpoints(records: &str) -> Option<String> {
+    let stem = records.strip_suffix(RECORDS)?;
+    (records != Segment::Live.records()).then(|| format!("{stem}{CHECKPOINTS}"))
+}
+
 /// Numbers of the segments that are sealed, ascending.
 pub(super) fn sealed(directory: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();

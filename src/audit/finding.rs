@@ -32,6 +32,8 @@ pub enum Kind {
     CheckpointOrder,
     /// There is no checkpoint at all; a server makes one before its first record.
     NoCheckpoint,
+    /// Checkpoints that the server must have made are not there.
+    CheckpointMissing,
 }
 
 /// One thing that is wrong, and where.
@@ -84,6 +86,8 @@ pub struct Report {
     pub head: String,
     /// Lines that were cut short by a kill or a power cut. They were never answered.
     pub torn: Vec<TornLine>,
+    /// What is odd and proves nothing wrong: checkpoints gone whose records later ones cover.
+    pub warnings: Vec<Finding>,
     /// What is wrong, at most [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
     /// How many more things are wrong.
@@ -102,6 +106,8 @@ pub struct TornLine {
     pub line: u64,
     /// What is left of it.
     pub bytes: usize,
+    /// Whether records are missing behind it. A kill leaves no gap: then somebody cut it.
+    pub before_gap: bool,
 }
 
 impl Report {

@@ -1,13 +1,15 @@
 //! Verification: the chain from record to record, and the signed roots over them.
 //!
 //! The chain tells where something was changed; the checkpoints tell that the chain itself was
-//! not made anew, and that its end is there. What no checkpoint covers is unproven. Memory is
-//! constant: records and checkpoints are read side by side.
+//! not made anew, and that its end is there. What no checkpoint covers is unproven, and more of
+//! that than a server leaves means that checkpoints were taken away ([`super::coverage`]). Memory
+//! is constant: records and checkpoints are read side by side.
 
-use std::{io, ops::RangeInclusive};
+use std::{collections::BTreeSet, io, ops::RangeInclusive};
 
 use super::{
-    chain::{Chain, Hash, line_hash, parse_line},
+    chain::{Chain, Hash, line_hash, parse_line, time_of},
+    coverage::Coverage,
     finding::{Finding, Kind, Report, TornLine},
     journal::{Found, Line, Notes, Place, Snapshot},
     keys::PublicKey,
@@ -70,7 +72,9 @@ pub fn verify(
         sound: true,
         unknown_head: false,
         last: Place::default(),
-        unproven_from: Place::default(),
+        coverage: Coverage::default(),
+        torn_before: false,
+        moved: None,
         gaps: Vec::new(),
         waiting: Waiting::new(snapshot.notes(), anchors),
         report,
@@ -136,6 +140,8 @@ struct Waiting {
     seen: u64,
     size: u64,
     torn: bool,
+    /// The files that have a checkpoint to be believed.
+    files: BTreeSet<String>,
 }
 
 impl Waiting {
@@ -147,6 +153,7 @@ impl Waiting {
             seen: 0,
             size: 0,
             torn: false,
+            files: BTreeSet::new(),
         }
     }
 
@@ -183,6 +190,9 @@ impl Waiting {
                 continue;
             }
             self.size = checkpoint.size;
+            if !self.files.contains(&place.file) {
+                self.files.insert(place.file.clone());
+            }
             self.next = Some((place, checkpoint));
         }
         Ok(())
@@ -197,8 +207,11 @@ struct Verification<'t> {
     /// The line before was no record: what the next one should name is not known.
     unknown_head: bool,
     last: Place,
-    /// The first record behind the last checkpoint that held.
-    unproven_from: Place,
+    coverage: Coverage,
+    /// Whether the line before the next one is torn.
+    torn_before: bool,
+    /// The last record that was moved: its file and number, and where its range begins.
+    moved: Option<(String, u64, u64)>,
     gaps: Vec<RangeInclusive<u64>>,
     waiting: Waiting,
     report: Report,
@@ -214,7 +227,9 @@ impl Verification<'_> {
                     file: place.file.clone(),
                     line: place.line,
                     bytes: bytes.len(),
+                    before_gap: false,
                 });
+                self.torn_before = true;
                 return Ok(());
             }
             Line::TooLong => {
@@ -227,7 +242,8 @@ impl Verification<'_> {
                 return Ok(());
             }
         };
-        let Some((seq, prev)) = parse_line(bytes) else {
+        let record = parse_line(bytes).zip(time_of(bytes));
+        let Some(((seq, prev), time)) = record else {
             let expected = self.chain.next;
             let detail = format!("not a record; seq {expected} is expected here");
             self.find(Kind::Malformed, place, Some(expected), detail);
@@ -243,11 +259,10 @@ impl Verification<'_> {
         self.chain.next = seq;
         let leaf = self.chain.follow(bytes);
         debug_assert_eq!(self.chain.head, line_hash(bytes));
-        if self.unproven_from.line == 0 {
-            self.unproven_from = place.clone();
-        }
+        self.coverage.record(place, time, self.chain.next);
         self.last = place.clone();
         self.unknown_head = false;
+        self.torn_before = false;
         if self.sound {
             self.tree.push(leaf);
         }
@@ -261,6 +276,9 @@ impl Verification<'_> {
         let excused = self.unknown_head && seq == expected + 1;
         if seq > expected && !excused {
             let last = seq - 1;
+            if let Some(torn) = self.report.torn.last_mut().filter(|_| self.torn_before) {
+                torn.before_gap = true;
+            }
             self.missing(place, expected, last);
         } else if *prev != self.chain.head && !self.unknown_head {
             let (at, blamed) = match seq.checked_sub(1) {
@@ -311,9 +329,28 @@ impl Verification<'_> {
         for range in rest.into_iter().flatten() {
             self.missing(place, *range.start(), *range.end());
         }
+        self.reordered(place, seq);
+    }
+
+    /// A record stands behind a later one; one finding for a run of them in a file.
+    fn reordered(&mut self, place: &Place, seq: u64) {
         let next = self.chain.next;
-        let detail = format!("seq {seq} stands behind seq {}", next - 1);
-        self.find(Kind::Reordered, place, Some(seq), detail);
+        let run = self
+            .moved
+            .take()
+            .filter(|(file, last, _)| *file == place.file && *last + 1 == seq);
+        let first = run.map_or(seq, |(_, _, first)| first);
+        self.moved = Some((place.file.clone(), seq, first));
+        let before = next.saturating_sub(1);
+        if first == seq {
+            let detail = format!("seq {seq} stands behind seq {before}");
+            return self.find(Kind::Reordered, place, Some(seq), detail);
+        }
+        let mut findings = self.report.findings.iter_mut().rev();
+        if let Some(finding) = findings.find(|f| f.kind == Kind::Reordered && f.seq == Some(first))
+        {
+            finding.detail = format!("seq {first} to {seq} stand behind seq {before}");
+        }
     }
 
     /// Compares the root with every checkpoint of exactly the records read so far.
@@ -349,7 +386,7 @@ impl Verification<'_> {
         if checkpoint.root == self.tree.root() {
             self.report.checkpoints += u64::from(own);
             self.report.proven = checkpoint.size;
-            self.unproven_from = Place::default();
+            self.coverage.proven();
             return;
         }
         let (from, to) = (self.report.proven, checkpoint.size.saturating_sub(1));
@@ -362,7 +399,7 @@ impl Verification<'_> {
              {}) was signed over: the chain was made anew",
             checkpoint.size, place.file, place.line
         );
-        let at = self.unproven_from.clone();
+        let at = self.coverage.unproven_from();
         self.find(Kind::NotAsSigned, &at, Some(from), detail);
     }
 
@@ -409,6 +446,11 @@ impl Verification<'_> {
             self.report.find(finding);
         }
         let mut report = self.report;
+        if report.findings.is_empty() {
+            let verifier = !self.trusted.keys.is_empty();
+            self.coverage
+                .judge(&mut report, &self.waiting.files, verifier);
+        }
         report.unproven = next.saturating_sub(report.proven);
         report.head = hex::encode(self.chain.head);
         report.holds = report.findings.is_empty();

@@ -212,12 +212,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Closes the segment and opens a new one behind it.
+    /// Goes on in a new segment, which begins with a checkpoint of all before it: the closed one
+    /// may have ended without.
     fn reopen(&mut self) -> io::Result<()> {
-        if self.live.is_blank() {
-            self.open = true;
-            return Ok(());
+        if !self.live.is_blank() {
+            self.close()?;
         }
+        self.checkpoint()?;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Closes the segment and opens a new one behind it.
+    fn close(&mut self) -> io::Result<()> {
         // Lines that could not be taken back are records all the same: the chain goes on behind
         // them, though their callers were told that they were not accepted.
         let surplus = self.live.surplus()?;
@@ -239,7 +246,6 @@ impl Writer {
         if self.live.length() > 0 {
             return Err(io::Error::other("somebody else writes this log"));
         }
-        self.open = true;
         self.dirty = true;
         tracing::info!(seq = self.chain.next, "audit log: a new segment begins");
         Ok(())

@@ -186,6 +186,48 @@ impl Copy<'_> {
         tree
     }
 
+    fn checkpoint_files(&self) -> Vec<PathBuf> {
+        let names = fs::read_dir(self.path())
+            .unwrap()
+            .map(|e| e.unwrap().path());
+        names
+            .filter(|path| path.extension().is_some_and(|e| e == "checkpoints"))
+            .collect()
+    }
+
+    /// Names of the files of records, and how many lines each has.
+    fn ends(&self) -> Vec<(String, usize)> {
+        let ends = segments(self.path()).into_iter().map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(path).unwrap().lines().count())
+        });
+        ends.collect()
+    }
+
+    /// Removes the files without records and makes the last of the others the live one.
+    fn end_with_what_is_left(&self) {
+        let files = self.ends();
+        let mut kept = files.iter().filter(|(_, lines)| *lines > 0);
+        let (last, _) = kept.next_back().unwrap();
+        for (name, lines) in &files {
+            let records = self.path().join(name);
+            let checkpoints = records.with_extension("checkpoints");
+            if *lines == 0 {
+                fs::remove_file(records).unwrap();
+                fs::remove_file(checkpoints).unwrap();
+            } else if name == last && name != "audit.jsonl" {
+                fs::rename(checkpoints, self.path().join("audit.checkpoints.kept")).unwrap();
+                fs::rename(records, self.path().join("audit.jsonl.kept")).unwrap();
+            }
+        }
+        for name in ["audit.jsonl", "audit.checkpoints"] {
+            let kept = self.path().join(format!("{name}.kept"));
+            if kept.exists() {
+                fs::rename(kept, self.path().join(name)).unwrap();
+            }
+        }
+    }
+
     /// Cuts every record from this one on.
     fn cut_from(&self, seq: usize) {
         let (cut, line) = self.find(seq);
@@ -202,6 +244,94 @@ impl Copy<'_> {
             }
         }
     }
+}
+
+#[test]
+fn a_log_made_anew_does_not_hold_for_lack_of_checkpoints() {
+    let original = Original::write();
+    // The oldest checkpoint, of no records at all, contradicts nothing.
+    let copy = original.copy();
+    copy.rechain(|body| body.replacen("\"status\":200", "\"status\":422", 1));
+    copy.forget_checkpoints_after(0);
+    let found = copy.verify(&[]).found();
+    println!("re-chained, later checkpoints removed: {found:?}");
+    let (end, line) = copy.ends().remove(0);
+    assert_eq!(
+        found[0],
+        format!("CHECKPOINT_MISSING {end}:{line} {}", line - 1)
+    );
+    assert!(found.iter().all(|f| f.starts_with("CHECKPOINT_MISSING")));
+
+    // Nor does it in one file, which leaves no closed segment: its records tell their times.
+    let copy = original.copy();
+    let whole = log_text(copy.path());
+    for path in segments(copy.path()) {
+        fs::remove_file(path).unwrap();
+    }
+    fs::write(copy.path().join("audit.jsonl"), whole).unwrap();
+    let seconds = std::cell::Cell::new(0u32);
+    copy.rechain(|body| {
+        let second = seconds.replace(seconds.get() + 1);
+        let own = body.split_once("Z\",").unwrap().1;
+        format!("\"time\":\"2026-03-01T10:00:{second:02}Z\",{own}")
+    });
+    let first = copy.path().join("audit-000001.checkpoints");
+    let text = fs::read_to_string(&first).unwrap();
+    let note = format!(
+        "{}\n",
+        text.split("\n\nit.example").next().unwrap().trim_end()
+    );
+    assert!(note.starts_with("it.example/log\n0\n"), "{note}");
+    for path in copy.checkpoint_files() {
+        fs::remove_file(path).unwrap();
+    }
+    fs::write(copy.path().join("audit.checkpoints"), note).unwrap();
+    assert_eq!(
+        copy.verify(&[]).found(),
+        ["CHECKPOINT_MISSING audit.jsonl:1 0"]
+    );
+
+    // One file of checkpoints whose records a later one covers is told, and no more.
+    let copy = original.copy();
+    fs::remove_file(copy.path().join("audit-000002.checkpoints")).unwrap();
+    let verdict = copy.verify(&[]).holds();
+    let warnings = verdict.report["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0]["kind"], "CHECKPOINT_MISSING");
+    assert_eq!(warnings[0]["file"], "audit-000002.checkpoints");
+    assert_eq!(
+        original.copy().verify(&[]).report["warnings"],
+        serde_json::json!([])
+    );
+}
+
+#[test]
+fn a_record_is_json_that_says_each_thing_once_with_a_number_that_has_a_next() {
+    let original = Original::write();
+    for (what, from, to) in [
+        (
+            "a key twice",
+            "\"status\":200",
+            "\"status\":422,\"status\":200",
+        ),
+        ("not JSON", "\"status\":200", "\"status\":200,,"),
+        ("no time", "\"time\":", "\"tine\":"),
+        (
+            "the last number",
+            "\"seq\":9,",
+            "\"seq\":18446744073709551615,",
+        ),
+    ] {
+        let copy = original.copy();
+        let at = copy.edit(9, |lines, i| lines[i] = lines[i].replacen(from, to, 1));
+        copy.finds(what, &format!("MALFORMED {at} 9"));
+    }
+    // The number before the last is a gap, and an end.
+    let copy = original.copy();
+    copy.edit(59, |lines, i| {
+        lines[i] = lines[i].replacen("\"seq\":59,", "\"seq\":18446744073709551614,", 1);
+    });
+    copy.finds("nearly the last number", "MISSING ");
 }
 
 fn another_key() -> SigningKey {
@@ -358,11 +488,15 @@ fn what_follows_the_last_checkpoint_is_unproven_and_an_anchor_proves_more() {
 
     // A loss after the last checkpoint leaves no trace; the verdict says what it cannot say.
     let copy = original.copy();
-    copy.forget_checkpoints_after(anchored);
-    copy.cut_from(40);
+    let live = fs::read_to_string(copy.path().join("audit.jsonl")).unwrap();
+    let unproven = u64::try_from(live.lines().count()).unwrap() - 1;
+    let proven = 59 - unproven;
+    assert!(unproven > 1, "{unproven}");
+    copy.forget_checkpoints_after(proven);
+    copy.cut_from(59);
     let verdict = copy.verify(&[]).holds();
-    assert_eq!(verdict.number("proven"), anchored);
-    assert_eq!(verdict.number("unproven"), 40 - anchored);
+    assert_eq!(verdict.number("proven"), proven);
+    assert_eq!(verdict.number("unproven"), unproven);
     let output = Command::new(BINARY)
         .args(["audit", "verify"])
         .arg(copy.path())
@@ -372,16 +506,14 @@ fn what_follows_the_last_checkpoint_is_unproven_and_an_anchor_proves_more() {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     println!("{text}");
-    assert!(
-        text.contains(&format!("unproven     {}", 40 - anchored)),
-        "{text}"
-    );
+    assert!(text.contains(&format!("unproven     {unproven}")), "{text}");
 
     // Cutting log and checkpoints together leaves a log that holds, but not against the anchor.
     let copy = original.copy();
     let kept = usize::try_from(anchored).unwrap() - 1;
     copy.cut_from(kept);
     copy.forget_checkpoints_after(anchored - 1);
+    copy.end_with_what_is_left();
     copy.verify(&[]).holds();
     let found = copy.verify(&["--anchor", anchor]).found();
     println!("log and checkpoints cut: {found:?}");

@@ -122,10 +122,20 @@ fn in_words(path: &Path, report: &Report) -> String {
         ));
     }
     for torn in &report.torn {
+        let what = if torn.before_gap {
+            "of a record; what follows it is missing: it was not cut by a kill"
+        } else {
+            "of a record that was never acknowledged, cut short by a kill or a power cut"
+        };
         lines.push(format!(
-            "  torn         {} line {}: {} bytes of a record that was never acknowledged, cut short \
-             by a kill or a power cut",
+            "  torn         {} line {}: {} bytes {what}",
             torn.file, torn.line, torn.bytes
+        ));
+    }
+    for warning in &report.warnings {
+        lines.push(format!(
+            "  warning      {}: {}",
+            warning.file, warning.detail
         ));
     }
     lines.push(format!("  head         {}", report.head));
