@@ -20,6 +20,8 @@ mod serve;
 #[cfg(feature = "tools")]
 mod signing_key;
 mod table;
+#[cfg(feature = "tools")]
+mod whole_file;
 
 /// Serves signed clinical models over mutual TLS, and screens every input first.
 #[derive(Debug, Parser)]

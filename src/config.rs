@@ -6,8 +6,6 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::inference::Execution;
+use crate::{inference::Execution, named_file};
 
 mod admin;
 mod audit;
@@ -204,13 +202,7 @@ impl Config {
     /// Reads and parses `path`.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
         let whole = |message: String| vec![Problem { line: 0, message }];
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
-            .map_err(|e| whole(e.to_string()))?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(whole(format!("larger than {MAX_FILE} bytes")));
-        }
+        let text = named_file::read_text(path, MAX_FILE).map_err(|e| whole(e.to_string()))?;
         let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
         Self::parse(&text, &directory)
     }

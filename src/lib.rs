@@ -36,6 +36,7 @@ pub mod units;
 pub mod bundle;
 pub mod clock;
 pub mod error_chain;
+pub mod named_file;
 pub mod phi;
 pub mod reload;
 pub mod row;

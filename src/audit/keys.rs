@@ -1,8 +1,7 @@
 //! The key that signs checkpoints (Ed25519), both halves.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -14,6 +13,8 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, pem::PemObject};
 use zeroize::Zeroizing;
+
+use crate::named_file;
 
 /// Largest key file, bytes.
 const MAX_FILE: u64 = 16 * 1024;
@@ -155,15 +156,14 @@ fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(failed)?;
+    let file = named_file::open(path).map_err(failed)?;
     // Asked of the open file: the one that is read is the one that was judged.
     if secret && file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
         return Err(KeyError::Permissions(path.to_owned()));
     }
-    // Room for all of it at once: a vector that grows leaves copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(16 * 1024 + 1));
-    file.take(MAX_FILE).read_to_end(&mut text).map_err(failed)?;
-    Ok(text)
+    named_file::read_opened(&file, MAX_FILE)
+        .map(Zeroizing::new)
+        .map_err(failed)
 }
 
 /// PEM text; both halves of an Ed25519 key fit on one line of 64 columns.

@@ -6,8 +6,6 @@
 //! reached, the keys we have are good for a bounded time and no longer.
 
 use std::{
-    fs::File,
-    io::Read,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -29,6 +27,7 @@ use crate::{
     config::{IssuerConfig, KeyLocation},
     disposition::Code,
     error_chain::one_line,
+    named_file,
     reload::Outcomes,
     tls,
 };
@@ -328,10 +327,7 @@ pub fn check(issuer: &IssuerConfig) -> Result<(), KeySetError> {
 }
 
 fn read(path: &Path) -> Result<KeySet, String> {
-    let mut json = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut json))
-        .map_err(|e| e.to_string())?;
+    let json = named_file::read(path, LARGEST).map_err(|e| e.to_string())?;
     KeySet::parse(&json)
 }
 

@@ -1,9 +1,7 @@
 //! An access policy: Cedar text that holds against the schema.
 
 use std::{
-    fmt,
-    fs::File,
-    io::{self, Read},
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +17,7 @@ use super::{
     question::{Factors, Question},
     survey::Survey,
 };
-use crate::error_chain::printable;
+use crate::{error_chain::printable, named_file};
 
 mod time;
 use time::Timing;
@@ -240,17 +238,10 @@ fn without_effect(policies: &PolicySet, text: &str) -> Vec<PolicyProblem> {
 
 /// Reads a file of bounded size.
 fn read(path: &Path) -> Result<String, AccessPolicyError> {
-    let mut text = String::new();
-    let size = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text));
-    let size = size.and_then(|size| match u64::try_from(size) {
-        Ok(..=MAX_FILE) => Ok(()),
-        _ => Err(io::Error::other(format!("larger than {MAX_FILE} bytes"))),
-    });
-    size.map_err(|source| AccessPolicyError::Unreadable {
+    named_file::read_text(path, MAX_FILE).map_err(|source| AccessPolicyError::Unreadable {
         path: path.to_path_buf(),
         source,
-    })?;
-    Ok(text)
+    })
 }
 
 /// What a diagnostic and those related to it say, each with the line it points at.

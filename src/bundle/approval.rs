@@ -11,6 +11,7 @@ use super::{
     BUNDLE_DIRECTORY, LoadError, SIGNATURES_DIRECTORY,
     policy::{
         InForce, OnExpiry, Policy, PolicyError, PolicyKeys, SerialStore, SignatureFile, read_file,
+        read_key,
     },
     signing::{self, Contents, Limits, SigningError, Trust, Verified},
 };
@@ -18,6 +19,7 @@ use crate::{
     clock,
     config::{ReleasePolicy, Trust as TrustConfig},
     error_chain::one_line,
+    named_file::{self, LARGEST_CREDENTIAL},
 };
 
 /// Signatures looked at, at most.
@@ -72,7 +74,7 @@ fn verified(config: &ReleasePolicy) -> Result<Policy, PolicyError> {
     let pems = config
         .keys
         .iter()
-        .map(|path| read_file(path))
+        .map(|path| read_key(path))
         .collect::<Result<Vec<_>, _>>()?;
     let keys = PolicyKeys::new(&pems, config.threshold)?;
     Policy::verify(&read_file(&config.file)?, &keys)
@@ -88,10 +90,19 @@ impl TrustedKeys {
         paths
             .iter()
             .map(|path| {
-                fs::read(path).map_err(|source| LoadError::Read {
-                    path: path.clone(),
-                    source,
-                })
+                let pem = named_file::read(path, LARGEST_CREDENTIAL).map_err(|source| {
+                    LoadError::Read {
+                        path: path.clone(),
+                        source,
+                    }
+                })?;
+                match signing::key_id(&pem) {
+                    Ok(_) => Ok(pem),
+                    Err(source) => Err(LoadError::Signature {
+                        path: path.clone(),
+                        source,
+                    }),
+                }
             })
             .collect::<Result<_, _>>()
             .map(Self)

@@ -18,11 +18,9 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt};
-use std::{io, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustix::fs::OFlags;
 
 pub use error::{NotApproved, PolicyError};
 pub use expiry::{Notice, Remaining};
@@ -35,6 +33,7 @@ use super::signing::{
     dsse::{Envelope, Opened, Signature, WrittenEnvelope},
     strict_json,
 };
+use crate::named_file;
 
 /// The DSSE payload type of a release policy.
 pub const PAYLOAD_TYPE: &str = "application/vnd.vitalgate.release-policy+json";
@@ -82,6 +81,24 @@ impl PolicyKeys {
         let signed = self.keys.iter().filter(signed);
         signed.map(|key| key.id().to_owned()).collect()
     }
+}
+
+/// Whether a public key may be named in a policy, or sign one; `place` is where it was found.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_key(place: &str, pem: &[u8]) -> Result<(), PolicyError> {
+    terms::public_key(place, pem).map(drop)
+}
+
+/// Reads a public key's file, and checks that the key can be used.
+///
+/// # Errors
+/// What is wrong with the file or the key.
+pub fn read_key(path: &Path) -> Result<Vec<u8>, PolicyError> {
+    let pem = read_file(path)?;
+    check_key(&path.display().to_string(), &pem)?;
+    Ok(pem)
 }
 
 /// A policy that enough of the policy keys signed; made only by [`Policy::verify`].
@@ -246,26 +263,8 @@ fn open(file: &[u8]) -> Result<Opened, PolicyError> {
 
 /// Reads a policy or key file: a regular one of a sensible size, which may be a link.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, PolicyError> {
-    let failed = |source| PolicyError::Read {
+    named_file::read(path, MAX_FILE).map_err(|source| PolicyError::Read {
         path: path.to_owned(),
         source,
-    };
-    let read = || {
-        // Opening a FIFO must not wait for a writer.
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(nonblocking)
-            .open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
-        }
-        Ok(bytes)
-    };
-    read().map_err(failed)
+    })
 }

@@ -19,6 +19,7 @@ pub(super) mod dsse;
 mod envelope;
 mod error;
 mod keys;
+mod path_fault;
 mod statement;
 pub(super) mod strict_json;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use error::SigningError;
 pub(super) use error::excerpt;
 pub(super) use keys::PublicKey;
 pub use keys::{Signer, SigningKey, key_id};
+pub use path_fault::PathFault;
 use rustls_pki_types::UnixTime;
 pub use tree::{Contents, Limits, MAX_DEPTH, MAX_FILES, read_signature};
 

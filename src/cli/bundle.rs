@@ -1,22 +1,19 @@
 //! `vitalgate bundle`: make, sign, verify and inspect model bundles.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
 use clap::Subcommand;
-use rustix::fs::OFlags;
 use vitalgate::bundle::{
     BUNDLE_DIRECTORY, MODEL_FILE,
     signing::{Contents, Limits, SigningError},
 };
 
 use super::Failure;
-use vitalgate::error_chain::one_line;
+use vitalgate::{error_chain::one_line, named_file};
 
 mod bom;
 #[cfg(feature = "tools")]
@@ -105,28 +102,14 @@ pub(crate) fn read_bundle(bundle: &Path) -> Result<Contents, Failure> {
 /// Reads a file the caller named, up to what a bundle may hold in one.
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let limit = Limits::default().file_bytes;
-    // Opening a FIFO must not wait for a writer, nor reading a device never end.
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let mut bytes = Vec::new();
-    File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-        .and_then(|file| {
-            if file.metadata()?.is_file() {
-                file.take(limit + 1).read_to_end(&mut bytes)
-            } else {
-                Err(io::Error::other("not a regular file"))
-            }
-        })
-        .map_err(|error| Failure::Environment(anyhow!("{}: {error}", path.display())))?;
-    if bytes.len() as u64 > limit {
-        return Err(Failure::DoesNotHold(anyhow!(
-            "{}: larger than {limit} bytes",
-            path.display()
-        )));
-    }
-    Ok(bytes)
+    named_file::read(path, limit).map_err(|error| {
+        let reason = anyhow!("{}: {error}", path.display());
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            Failure::DoesNotHold(reason)
+        } else {
+            Failure::Environment(reason)
+        }
+    })
 }
 
 #[cfg(feature = "tools")]

@@ -14,6 +14,7 @@ use vitalgate::{
     evaluation::{self, Exported, Options, Report, Subject, Watch, path::Plain},
     inference::{Engine, EngineSpec, Execution, PINNED_SHA256, Runtime, find_library},
     intake::{self, Ruler},
+    named_file::{self, LARGEST_TABLE},
     row::Row,
     screening::reference::RawReference,
     training_data::{Columns, Table, TableError},
@@ -198,7 +199,7 @@ pub(crate) fn read_table(
     spec: &ModelSpec,
     columns: &Columns,
 ) -> Result<Table, Failure> {
-    let bytes = fs::read(path).map_err(|error| failed(path, &error))?;
+    let bytes = named_file::read(path, LARGEST_TABLE).map_err(|error| failed(path, &error))?;
     Table::read(&bytes, spec, columns).map_err(|error| {
         let reason = anyhow!("{}: {}", path.display(), one_line(&error));
         match error {

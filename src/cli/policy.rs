@@ -17,8 +17,6 @@ mod new;
 mod show;
 #[cfg(feature = "tools")]
 mod sign;
-#[cfg(feature = "tools")]
-mod whole_file;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {

@@ -1,20 +1,18 @@
 //! Where a signature's private key lies: in a file, or in a token that never gives it away.
 
 use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
 use clap::Args;
-use rustix::fs::OFlags;
 use vitalgate::bundle::signing::{Signer, SigningKey, key_id};
 use zeroize::Zeroizing;
 
 use super::Failure;
-use vitalgate::error_chain::one_line;
+use vitalgate::{error_chain::one_line, named_file};
 
 pub(crate) mod token;
 
@@ -109,17 +107,11 @@ fn private_key(path: &Path) -> Result<SigningKey, Failure> {
 /// Reads a secret, unless others can too: whoever can read it can sign.
 fn read_secret(path: &Path, what: &str, limit: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
-    // Opening a FIFO must not wait for a writer.
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-        .map_err(failed)?;
+    let file = named_file::open(path).map_err(failed)?;
     // Asked of the opened file, so that it is about the bytes we read.
     let about = file.metadata().map_err(failed)?;
     let unusable = |reason: &str| Failure::Environment(anyhow!("{}: {reason}", path.display()));
-    if !about.is_file() || about.len() > limit {
+    if about.len() > limit {
         return Err(unusable(&format!("not a {what} file")));
     }
     if about.mode() & 0o077 != 0 {
@@ -129,11 +121,7 @@ fn read_secret(path: &Path, what: &str, limit: u64) -> Result<Zeroizing<Vec<u8>>
             about.mode() & 0o777
         )));
     }
-    // Room for all of it at once: a vector that grows leaves copies behind.
-    let room = usize::try_from(about.len()).unwrap_or_default();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
-    file.take(about.len())
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    Ok(bytes)
+    named_file::read_opened(&file, limit)
+        .map(Zeroizing::new)
+        .map_err(failed)
 }

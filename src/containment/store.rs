@@ -15,6 +15,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::Stopped;
+use crate::named_file;
 
 /// Name of the file in the state directory.
 const FILE: &str = "incident-controls.json";
@@ -102,7 +103,7 @@ impl Store {
     pub(super) fn read(&self) -> Result<Stopped, StateError> {
         let path = self.file();
         let mut text = String::new();
-        let read = File::open(&path).and_then(|file| {
+        let read = named_file::open(&path).and_then(|file| {
             let length = file.metadata()?.len();
             file.take(MAX_FILE).read_to_string(&mut text)?;
             Ok(length)

@@ -47,6 +47,12 @@ pub enum GraphError {
         /// Its domain.
         domain: String,
     },
+    /// The operator's name is none: ONNX names are C identifiers.
+    #[error("{0:?} is not the name of an operator")]
+    Operator(String),
+    /// Two versions of one operator set: readers may take either.
+    #[error("the operator set of the domain {0:?} is imported twice")]
+    OpsetTwice(String),
     /// More than 10,000 nodes, subgraphs included.
     #[error("the graph has more than {MAX_NODES} nodes")]
     TooManyNodes,
@@ -103,6 +109,18 @@ pub fn inspect(onnx: &[u8]) -> Result<GraphSummary, GraphError> {
     let mut counts = NodeCounts::default();
     counts.add(&graph, 0)?;
 
+    let mut opsets = BTreeMap::new();
+    for set in model.opset_import {
+        // Two names of one domain.
+        let domain = match set.domain.as_str() {
+            "ai.onnx" => String::new(),
+            _ => set.domain,
+        };
+        if opsets.insert(domain.clone(), set.version).is_some() {
+            return Err(GraphError::OpsetTwice(domain));
+        }
+    }
+
     // Old exporters list the weights as inputs too.
     let weights: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let supplied = graph
@@ -116,15 +134,16 @@ pub fn inspect(onnx: &[u8]) -> Result<GraphSummary, GraphError> {
             .join(" ")
             .trim()
             .to_owned(),
-        opsets: model
-            .opset_import
-            .into_iter()
-            .map(|set| (set.domain, set.version))
-            .collect(),
+        opsets,
         node_counts: counts.by_operator,
         inputs: supplied.map(ValueInfoProto::summary).collect(),
         outputs: graph.output.iter().map(ValueInfoProto::summary).collect(),
     })
+}
+
+fn is_identifier(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty()
 }
 
 #[derive(Default)]
@@ -153,6 +172,9 @@ impl NodeCounts {
                     op: node.op_type.clone(),
                     domain: node.domain.clone(),
                 });
+            }
+            if !is_identifier(&node.op_type) {
+                return Err(GraphError::Operator(node.op_type.clone()));
             }
             let name = match node.domain.as_str() {
                 "ai.onnx.ml" => format!("ai.onnx.ml.{}", node.op_type),

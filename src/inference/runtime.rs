@@ -10,6 +10,8 @@ use aws_lc_rs::digest;
 use ort::environment::Environment;
 use ort::logging::{LogLevel, LoggerFunction};
 
+use crate::named_file;
+
 /// The ONNX Runtime version this server is built and tested with.
 pub const VERSION: &str = "1.31.1";
 
@@ -92,7 +94,7 @@ impl Runtime {
             path: path.to_path_buf(),
             source,
         };
-        let mut file = File::open(path).map_err(read)?;
+        let mut file = named_file::open(path).map_err(read)?;
         let found = hash(&mut file).map_err(read)?;
         if !found.eq_ignore_ascii_case(sha256) {
             return Err(RuntimeError::WrongHash {

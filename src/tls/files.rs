@@ -7,6 +7,8 @@ use rustls_pki_types::{
 };
 use zeroize::Zeroizing;
 
+use crate::named_file::{self, LARGEST_CREDENTIAL};
+
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
@@ -35,7 +37,7 @@ pub enum TlsSetupError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsSetupError> {
-    std::fs::read(path).map_err(|source| TlsSetupError::Read {
+    named_file::read(path, LARGEST_CREDENTIAL).map_err(|source| TlsSetupError::Read {
         path: path.display().to_string(),
         source,
     })
@@ -74,13 +76,16 @@ pub(super) fn revocation_lists(
 
 /// The private key of a file that only its owner can read.
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
-    let metadata = std::fs::metadata(path).map_err(|source| TlsSetupError::Read {
+    let failed = |source| TlsSetupError::Read {
         path: path.display().to_string(),
         source,
-    })?;
+    };
+    let file = named_file::open(path).map_err(failed)?;
+    // Asked of the open file: the one that is read is the one that was judged.
+    let metadata = file.metadata().map_err(failed)?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(TlsSetupError::Permissions(path.display().to_string()));
     }
-    let pem = Zeroizing::new(read(path)?);
+    let pem = Zeroizing::new(named_file::read_opened(&file, LARGEST_CREDENTIAL).map_err(failed)?);
     PrivateKeyDer::from_pem_slice(&pem).map_err(|e| pem_error(path, &e))
 }

@@ -306,7 +306,7 @@ fn signing_is_refused_with_an_open_key_or_for_what_the_server_refuses() {
     fs::set_permissions(scene.path("a.pub"), fs::Permissions::from_mode(0o600)).unwrap();
     with("a.pub").says(3, &["a.pub", "private key"]);
     with("none").says(3, &["none"]);
-    with(".").says(3, &["not a private key file"]);
+    with(".").says(3, &["not a regular file"]);
 
     let into = |file: &str| scene.bundle(&["sign", "1", "--key", "a.key", "--signature", file]);
     into("1/bundle/own.sig").says(2, &["within the bundle"]);

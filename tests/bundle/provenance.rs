@@ -153,3 +153,108 @@ fn what_cannot_be_used_is_refused_without_a_row_of_it() {
     build(&scene, "new", &["--training-data", "none"]).says(3, &["none"]);
     assert!(!scene.path("new").exists());
 }
+
+#[test]
+fn data_that_is_only_described_is_written_too() {
+    let scene = Scene::empty();
+    fs::write(scene.path("origin.json"), PROVENANCE).unwrap();
+    let built = build(&scene, "one", &["--provenance", "origin.json"]);
+    assert_eq!(built.code(), 0, "{built:?}");
+    must_be_cyclonedx(&scene.path("one/bom.cdx.json"));
+    let shown = scene.bundle(&["inspect", "one"]);
+    let words = "Adult intensive care, 2019 to 2024, ethics approval 17/3";
+    assert!(shown.stdout().contains(words), "{shown:?}");
+}
+
+#[test]
+fn an_account_that_says_nothing_or_nonsense_is_refused() {
+    let scene = Scene::empty();
+    for (json, words) in [
+        ("[]", "not a JSON object"),
+        (r#"{"trained_by": [""]}"#, "trained_by[0]: empty text"),
+        (r#"{"data": " "}"#, "data: empty text"),
+        (r#"{"tools": [["a", "1"]]}"#, "tools[0]: not an object"),
+        (
+            r#"{"metrics": [{"type": "AUROC", "value": "0.8", "interval": ["0.9", "0.7"]}]}"#,
+            "metrics[0].interval",
+        ),
+    ] {
+        fs::write(scene.path("origin.json"), json).unwrap();
+        let built = build(&scene, "out", &["--provenance", "origin.json"]);
+        built.says(1, &["origin.json", words]);
+        assert!(!scene.path("out").exists());
+    }
+}
+
+#[test]
+fn training_data_that_is_no_table_is_refused_and_nothing_is_waited_for() {
+    let scene = Scene::empty();
+    let made = Command::new("mkfifo").arg(scene.path("fifo")).status();
+    assert!(made.unwrap().success());
+    fs::write(scene.path("heading.csv"), "a,b\n").unwrap();
+    fs::write(
+        scene.path("open.csv"),
+        format!("a\n\"{}", "x\n".repeat(1 << 20)),
+    )
+    .unwrap();
+    for (file, code, words) in [
+        ("fifo", 3, "not a regular file"),
+        ("/dev/zero", 3, "not a regular file"),
+        ("/dev/null", 3, "not a regular file"),
+        ("heading.csv", 1, "no rows"),
+        ("open.csv", 3, "a record of more than"),
+    ] {
+        let built = build(&scene, "out", &["--training-data", file]);
+        built.says(code, &[file, words]);
+        assert!(!scene.path("out").exists());
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_named_with_the_reason() {
+    let scene = Scene::signed();
+    let rsa = ["genpkey", "-algorithm", "RSA", "-out", "rsa.key"];
+    let public = ["pkey", "-in", "rsa.key", "-pubout", "-out", "rsa.pub"];
+    for arguments in [&rsa[..], &public[..]] {
+        let mut openssl = Command::new("openssl");
+        let made = openssl
+            .args(arguments)
+            .current_dir(scene.path("."))
+            .output();
+        assert!(made.unwrap().status.success());
+    }
+    fs::write(scene.path("empty.pem"), "").unwrap();
+    let pem = fs::read_to_string(scene.path("a.pub")).unwrap();
+    fs::write(scene.path("two.pem"), pem.repeat(2)).unwrap();
+    for (key, words) in [
+        ("rsa.pub", "not an EC key on P-256, P-384 or P-521"),
+        ("empty.pem", "no PUBLIC KEY"),
+        ("two.pem", "more than one PUBLIC KEY"),
+        ("a.key", "a private key"),
+    ] {
+        let verify = ["verify", "1/bundle", "--signature", "a.sig", "--key", key];
+        scene.bundle(&verify).says(1, &[key, words]);
+        scene
+            .bundle(&["inspect", "1", "--key", key])
+            .says(1, &[key, words]);
+    }
+    let verify = [
+        "verify",
+        "1/bundle",
+        "--signature",
+        "a.sig",
+        "--ca",
+        "empty.pem",
+    ];
+    let refused = scene.bundle(&verify);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    let output = Command::new(env!("CARGO_BIN_EXE_vitalgate"))
+        .args(["policy", "new", "--serial", "1", "--expires", "2036-01-01"])
+        .args(["--role", "builder=1:rsa.pub", "--min-version", "m=1"])
+        .args(["--out", "policy.json"])
+        .current_dir(scene.path("."))
+        .output()
+        .unwrap();
+    let said = Done(output);
+    said.says(1, &["rsa.pub", "not an EC key on P-256, P-384 or P-521"]);
+}

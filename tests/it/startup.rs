@@ -70,6 +70,43 @@ fn cuda_without_cuda_is_refused_in_one_line() {
     );
 }
 
+/// A configured file that is a FIFO is refused, by name, and nobody waits for a writer.
+#[test]
+fn a_fifo_in_the_place_of_any_configured_file_is_refused() {
+    let site = Site::new();
+    let text = fs::read_to_string(site.config_file()).unwrap();
+    let fifo = site.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let config = site.path().join("fifo.toml");
+    for (field, file) in [
+        ("keys = [\"builder.pub\"]", "builder.pub"),
+        ("certificate = \"server.pem\"", "server.pem"),
+        ("key = \"server.key\"", "server.key"),
+        ("client_ca = \"ca.pem\"", "ca.pem"),
+        ("key = \"audit.key\"", "audit.key"),
+        ("fleet = \"fleet.key\"", "fleet.key"),
+    ] {
+        assert!(text.contains(field), "{field}");
+        let changed = text.replace(field, &field.replace(file, "fifo"));
+        fs::write(&config, changed).unwrap();
+        let output = serve(&config);
+        let said = String::from_utf8_lossy(&output.stderr);
+        println!("{field}: {said}");
+        assert!(
+            matches!(output.status.code(), Some(1..=3)),
+            "{field}: {said}"
+        );
+        assert!(said.contains("not a regular file"), "{field}: {said}");
+    }
+    for arguments in [["serve", "--config"], ["check", "--config"]] {
+        let output = run_to_end(&[&arguments[..], &[fifo.to_str().unwrap()]].concat());
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("not a regular file"), "{said}");
+    }
+}
+
 /// Flips one bit in the middle of a file, and gives back what was there.
 fn flip(path: &Path) -> Vec<u8> {
     let original = fs::read(path).unwrap();

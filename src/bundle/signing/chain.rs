@@ -13,7 +13,7 @@ use webpki::{
 };
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
 
-use super::{error::SigningError, keys::verify_by_curve};
+use super::{error::SigningError, keys::verify_by_curve, path_fault::PathFault};
 
 const MAX_CHAIN: usize = 8;
 /// 1.3.6.1.5.5.7.3.3, id-kp-codeSigning (RFC 5280, 4.2.1.12), as its DER content.
@@ -38,7 +38,8 @@ pub(super) fn verify(
         }
     };
     // Each must be one, even where the path could do without it.
-    let leaf_parsed = parse(leaf_der).ok_or(SigningError::Leaf(webpki::Error::BadDer))?;
+    let leaf_parsed =
+        parse(leaf_der).ok_or(SigningError::Leaf(PathFault(webpki::Error::BadDer)))?;
     for (index, issuer) in issuers.iter().enumerate() {
         parse(issuer).ok_or(SigningError::Issuer {
             position: index + 2,
@@ -54,7 +55,8 @@ pub(super) fn verify(
     let roots = Roots::valid_at(&roots, now)?;
 
     let leaf_der_ref = CertificateDer::from(leaf_der.as_slice());
-    let leaf = EndEntityCert::try_from(&leaf_der_ref).map_err(SigningError::Leaf)?;
+    let leaf = EndEntityCert::try_from(&leaf_der_ref)
+        .map_err(|fault| SigningError::Leaf(PathFault(fault)))?;
     if !may(
         &leaf_parsed,
         x509_parser::extensions::KeyUsage::digital_signature,
@@ -76,7 +78,7 @@ pub(super) fn verify(
         None,
         Some(&path_holds),
     )
-    .map_err(SigningError::Chain)?;
+    .map_err(|fault| SigningError::Chain(PathFault(fault)))?;
     verify_by_curve(|algorithm| leaf.verify_signature(algorithm, message, signature))?;
     Ok(hex::encode(digest(&SHA256, leaf_der)))
 }
@@ -119,8 +121,8 @@ impl<'a> Roots<'a> {
             path_lengths: Vec::new(),
         };
         for der in certificates {
-            let anchor =
-                anchor_from_trusted_cert(der).map_err(|error| untrusted(error.to_string()))?;
+            let anchor = anchor_from_trusted_cert(der)
+                .map_err(|error| untrusted(PathFault(error).to_string()))?;
             let root = parse(der).ok_or_else(|| untrusted("not a certificate".to_owned()))?;
             if !is_authority(&root) {
                 return Err(untrusted("not a certificate authority".to_owned()));

@@ -2,6 +2,8 @@ use std::io;
 
 use base64::DecodeError;
 
+use super::path_fault::PathFault;
+
 /// Why a bundle was not verified, or not signed. Text from an unverified file is quoted, escaped
 /// and cut, so that it cannot forge a log line.
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +173,7 @@ pub enum SigningError {
     },
     /// The signer's certificate is malformed.
     #[error("signing certificate: cannot be read")]
-    Leaf(#[source] webpki::Error),
+    Leaf(#[source] PathFault),
     /// An issuer's certificate is malformed.
     #[error("certificate {position} of the chain: cannot be read")]
     Issuer {
@@ -183,7 +185,7 @@ pub enum SigningError {
     KeyUsage,
     /// No valid path now from the signer's certificate to a trusted root.
     #[error("signing certificate: not trusted for code signing now")]
-    Chain(#[source] webpki::Error),
+    Chain(#[source] PathFault),
     /// Not P-256, P-384 or P-521.
     #[error("the signer's key is not ECDSA on P-256, P-384 or P-521")]
     UnsupportedKey,

@@ -15,6 +15,11 @@ use webpki::{
     RawPublicKeyEntity,
     aws_lc_rs::{ECDSA_P256_SHA256, ECDSA_P384_SHA384, ECDSA_P521_SHA512},
 };
+use x509_parser::{
+    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521},
+    prelude::FromDer,
+    x509::SubjectPublicKeyInfo,
+};
 use zeroize::Zeroizing;
 
 use super::error::SigningError;
@@ -54,9 +59,22 @@ impl PublicKey {
         let mut keys = SubjectPublicKeyInfoDer::pem_slice_iter(pem_text)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| refused(e.to_string()))?;
-        let (Some(spki), true) = (keys.pop(), keys.is_empty()) else {
-            return Err(refused("exactly one PUBLIC KEY is needed".to_owned()));
+        let Some(spki) = keys.pop() else {
+            let private = b"PRIVATE KEY-----";
+            return Err(refused(
+                if pem_text.windows(private.len()).any(|part| part == private) {
+                    "a private key; its public half is needed".to_owned()
+                } else {
+                    "no PUBLIC KEY in PEM text".to_owned()
+                },
+            ));
         };
+        if !keys.is_empty() {
+            return Err(refused("more than one PUBLIC KEY".to_owned()));
+        }
+        if !is_on_a_known_curve(&spki) {
+            return Err(refused("not an EC key on P-256, P-384 or P-521".to_owned()));
+        }
         RawPublicKeyEntity::try_from(&spki).map_err(|e| refused(e.to_string()))?;
         let id = sha256_hex(pem("PUBLIC KEY", &spki).as_bytes());
         Ok(Self { spki, id })
@@ -97,6 +115,21 @@ impl PublicKey {
             })?;
         verify_by_curve(|algorithm| key.verify_signature(algorithm, message, signature))
     }
+}
+
+/// Whether the key is for ECDSA on P-256, P-384 or P-521, by its algorithm (RFC 5480, 2.1.1).
+fn is_on_a_known_curve(spki: &[u8]) -> bool {
+    let curves = [OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521];
+    SubjectPublicKeyInfo::from_der(spki).is_ok_and(|(rest, key)| {
+        let curve = key
+            .algorithm
+            .parameters
+            .as_ref()
+            .and_then(|any| any.as_oid().ok());
+        rest.is_empty()
+            && key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
+            && curve.is_some_and(|curve| curves.contains(&curve))
+    })
 }
 
 /// Checks a signature under the one algorithm of the key's curve. The bundle has no say in it.

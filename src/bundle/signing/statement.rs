@@ -95,7 +95,8 @@ impl Statement {
                     method: "files".to_owned(),
                     hash_type: "sha256".to_owned(),
                     allow_symlinks: false,
-                    ignore_paths: GIT_PATHS.map(str::to_owned).to_vec(),
+                    // Others may leave these out; what we sign is all there is.
+                    ignore_paths: Vec::new(),
                 },
                 resources,
             },

@@ -1,6 +1,6 @@
 //! Calls the admin plane over mutual TLS.
 
-use std::{fmt::Write as _, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -13,7 +13,11 @@ use ureq::{
         Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem,
     },
 };
-use vitalgate::{config::Config, error_chain::printable};
+use vitalgate::{
+    config::Config,
+    error_chain::printable,
+    named_file::{self, LARGEST_CREDENTIAL},
+};
 use zeroize::Zeroizing;
 
 use crate::cli::{Failure, serve};
@@ -163,7 +167,7 @@ impl Connection {
         let Some(path) = &self.token else {
             return Ok(None);
         };
-        let text = fs::read_to_string(path).map(Zeroizing::new);
+        let text = named_file::read_text(path, LARGEST_CREDENTIAL).map(Zeroizing::new);
         let text = text.with_context(|| path.display().to_string())?;
         Ok(Some(Zeroizing::new(format!("Bearer {}", text.trim()))))
     }
@@ -191,7 +195,7 @@ impl Connection {
 }
 
 fn read(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
-    fs::read(path).with_context(|| path.display().to_string())
+    named_file::read(path, LARGEST_CREDENTIAL).with_context(|| path.display().to_string())
 }
 
 fn certificates(path: &std::path::Path) -> anyhow::Result<Vec<Certificate<'static>>> {

@@ -1,8 +1,7 @@
 //! `vitalgate audit verify`.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +10,7 @@ use clap::Args;
 use vitalgate::{
     audit::{Note, PublicKey, Report, Snapshot, Trusted, notes_in, verify},
     error_chain::printable,
+    named_file,
 };
 
 use super::Failure;
@@ -85,8 +85,7 @@ fn anchors(paths: &[PathBuf]) -> Result<Vec<(String, Note)>, Failure> {
 }
 
 fn read_anchor(path: &Path) -> anyhow::Result<Vec<Note>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MAX_ANCHORS).read_to_end(&mut text)?;
+    let text = named_file::read(path, MAX_ANCHORS)?;
     let notes: Option<Vec<Note>> = notes_in(&text)?.into_iter().collect();
     match notes {
         Some(notes) if !notes.is_empty() => Ok(notes),

@@ -16,6 +16,7 @@ use vitalgate::{
     bundle::model::ModelSpec,
     clock,
     intake::Report,
+    named_file::{self, LARGEST_TABLE},
     screening::{
         fit::{self, FitError, Options, Patient, Progress, Quality},
         reference::{DataDigest, RawReference},
@@ -204,7 +205,7 @@ fn read(
     groups: &mut Groups,
     data: &mut Vec<DataDigest>,
 ) -> Result<Admitted, Failure> {
-    let bytes = fs::read(path)
+    let bytes = named_file::read(path, LARGEST_TABLE)
         .map_err(|error| Failure::Environment(anyhow!("{}: {error}", path.display())))?;
     let rows = Rows::read(bytes.as_slice(), spec, columns, groups).map_err(|error| {
         let reason = anyhow!("{}: {}", path.display(), one_line(&error));

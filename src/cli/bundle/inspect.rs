@@ -12,7 +12,7 @@ use serde_json::Value;
 use vitalgate::bundle::{
     MODEL_FILE, SIGNATURES_DIRECTORY,
     model::RawModel,
-    signing::{Contents, Trust, read_signature, verify_contents},
+    signing::{Contents, Trust, key_id, read_signature, verify_contents},
 };
 
 use super::{
@@ -79,8 +79,21 @@ pub(super) struct SignatureFound {
     pub(super) reason: Option<String>,
 }
 
+/// Reads the key that signatures are checked with, and names its file when it is none.
+fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
+    let pem = read_file(path)?;
+    match key_id(&pem) {
+        Ok(_) => Ok(pem),
+        Err(error) => Err(Failure::DoesNotHold(anyhow!(
+            "{}: {}",
+            path.display(),
+            one_line(&error)
+        ))),
+    }
+}
+
 pub(crate) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
-    let key = arguments.key.as_deref().map(read_file).transpose()?;
+    let key = arguments.key.as_deref().map(read_key).transpose()?;
     let bundle = bundle_directory(&arguments.directory);
     let contents = read_bundle(&bundle)?;
     let files = contents.unverified();

@@ -1,9 +1,8 @@
 //! `vitalgate bundle sign`: one signer's signature over a bundle the server would not refuse.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,7 @@ use serde_json::json;
 use vitalgate::bundle::{SIGNATURES_DIRECTORY, signing};
 
 use super::{Failure, bundle_directory, networks, print, read_bundle, version_directory};
-use crate::cli::signing_key::KeyArguments;
+use crate::cli::{signing_key::KeyArguments, whole_file::write_whole};
 use vitalgate::error_chain::one_line;
 
 /// How far into an existing file we look for the mark of a signature.
@@ -75,10 +74,10 @@ pub(crate) fn run(arguments: &SignArguments) -> Result<(), Failure> {
     })
 }
 
-/// Writes the signature beside its place and moves it there, so that no reader sees half of one.
+/// Writes the signature outside the bundle, over an earlier one at most.
 fn write(path: &Path, bundle: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
-    let (Some(name), Some(folder)) = (path.file_name(), path.parent()) else {
+    let (Some(_), Some(folder)) = (path.file_name(), path.parent()) else {
         return Err(Failure::usage(anyhow!("--signature must name a file")));
     };
     let folder = if folder.as_os_str().is_empty() {
@@ -100,25 +99,7 @@ fn write(path: &Path, bundle: &Path, text: &str) -> Result<(), Failure> {
             path.display()
         )));
     }
-    let staged = folder.join(format!(
-        ".{}.{}",
-        name.to_string_lossy(),
-        std::process::id()
-    ));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&staged)
-        .map_err(failed)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&staged, path));
-    if written.is_err() {
-        drop(fs::remove_file(&staged));
-    }
-    written.map_err(failed)
+    write_whole(path, text)
 }
 
 /// Whether there is nothing at `path`, or an earlier signature: a mistyped path must not cost

@@ -9,9 +9,9 @@ use rustls_pki_types::UnixTime;
 use serde_json::json;
 use vitalgate::{
     bundle::{
-        policy::{Policy, PolicyKeys},
+        policy::{Policy, PolicyKeys, read_key},
         read_version,
-        signing::{Limits, Trust, verify},
+        signing::{Limits, SigningError, Trust, verify},
     },
     clock,
 };
@@ -108,7 +108,22 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
                 format!("verified: digest sha256:{digest} signer {method} {signer}")
             })
         }
-        Err(error) => Err(not_verified(arguments, signature, &one_line(&error))?),
+        Err(error) => {
+            let reason = named(&error, key.as_deref().or(ca.as_deref()));
+            Err(not_verified(arguments, signature, &reason)?)
+        }
+    }
+}
+
+/// The reason, with the file of what was to be trusted where that is at fault.
+fn named(error: &SigningError, trusted: Option<&Path>) -> String {
+    let ours = matches!(
+        error,
+        SigningError::TrustedKey { .. } | SigningError::TrustedRoots { .. }
+    );
+    match trusted {
+        Some(path) if ours => format!("{}: {}", path.display(), one_line(error)),
+        _ => one_line(error),
     }
 }
 
@@ -135,7 +150,16 @@ fn by_policy(arguments: &VerifyArguments, file: &Path) -> Result<(), Failure> {
     let keys = trust
         .policy_key
         .iter()
-        .map(|path| read_file(path))
+        .map(|path| {
+            read_key(path).map_err(|error| {
+                let reason = anyhow!("{}", one_line(&error));
+                if error.is_environment() {
+                    Failure::Environment(reason)
+                } else {
+                    Failure::Usage(reason)
+                }
+            })
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let threshold = trust.policy_threshold.unwrap_or(keys.len());
     let keys = PolicyKeys::new(&keys, threshold)

@@ -9,15 +9,12 @@ use time::{
     Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description,
 };
 use vitalgate::{
-    bundle::{
-        policy::{OnExpiry, RawRole, RawTerms, Terms, read_file},
-        signing::key_id,
-    },
+    bundle::policy::{OnExpiry, RawRole, RawTerms, Terms, read_key},
     clock,
-    error_chain::one_line,
 };
 
-use super::{Failure, failure, print, whole_file::write_whole};
+use super::{Failure, failure, print};
+use crate::cli::whole_file::write_whole;
 
 #[derive(Debug, Args)]
 pub(crate) struct NewArguments {
@@ -148,10 +145,9 @@ fn roles(arguments: &[RoleArgument]) -> Result<BTreeMap<String, RawRole>, Failur
         let keys = keys
             .iter()
             .map(|path| {
-                let pem = read_file(path).map_err(|error| failure(&error))?;
-                let named = |reason| Failure::DoesNotHold(anyhow!("{}: {reason}", path.display()));
-                key_id(&pem).map_err(|error| named(one_line(&error)))?;
-                String::from_utf8(pem).map_err(|_| named("not text".to_owned()))
+                let pem = read_key(path).map_err(|error| failure(&error))?;
+                String::from_utf8(pem)
+                    .map_err(|_| Failure::DoesNotHold(anyhow!("{}: not text", path.display())))
             })
             .collect::<Result<_, _>>()?;
         let role = RawRole {

@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::json;
 use vitalgate::{
-    bundle::policy::{OnExpiry, Policy, PolicyKeys, Terms, read_file},
+    bundle::policy::{OnExpiry, Policy, PolicyKeys, Terms, read_key},
     clock,
     error_chain::{one_line, printable},
 };
@@ -70,7 +70,7 @@ fn verify(arguments: &ShowArguments, file: &[u8]) -> Result<Result<Policy, Strin
     let pems = arguments
         .keys
         .iter()
-        .map(|path| read_file(path).map_err(|error| failure(&error)))
+        .map(|path| read_key(path).map_err(|error| failure(&error)))
         .collect::<Result<Vec<_>, _>>()?;
     let threshold = arguments.threshold.unwrap_or(pems.len());
     let keys = PolicyKeys::new(&pems, threshold)

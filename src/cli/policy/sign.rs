@@ -6,8 +6,9 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, failure, print, read_draft, whole_file::write_whole};
+use super::{Failure, failure, print, read_draft};
 use crate::cli::signing_key::KeyArguments;
+use crate::cli::whole_file::write_whole;
 
 #[derive(Debug, Args)]
 pub(crate) struct SignArguments {

@@ -178,6 +178,15 @@ fn a_graph_with_anything_from_elsewhere_is_refused() {
         extended(&Proto::default().bytes(20, b"")),
         GraphError::Training
     );
+    // The same domain, by either name, with another version.
+    for domain in ["", "ai.onnx"] {
+        let again = Proto::default().put(8, &Proto::default().text(1, domain).int(2, 26));
+        assert_eq!(extended(&again), GraphError::OpsetTwice(String::new()));
+    }
+    for name in ["", "Identity\u{1b}[2K", "1d", "Identity Relu"] {
+        let node = onnx::node(name, &["features"], "probability", &[]);
+        assert_eq!(with(&[node], &[]), GraphError::Operator(name.into()));
+    }
     assert_eq!(inspect(b""), Err(GraphError::NoGraph));
     assert!(matches!(
         inspect(&good[..good.len() - 3]),

@@ -44,7 +44,24 @@ fn git_files_are_tolerated_at_the_top_only_where_the_signer_left_them_out() {
     fs::create_dir(dir.path().join(".git")).unwrap();
     fs::write(dir.path().join(".git/config"), b"").unwrap();
     fs::write(dir.path().join(".gitattributes"), b"").unwrap();
-    let signature = sign(&contents, "bundle", &key).unwrap();
+    let ours = sign(&contents, "bundle", &key).unwrap();
+    assert_fails!(
+        check(dir.path(), &ours, &key),
+        SigningError::Unsigned { .. }
+    );
+    assert_fails!(
+        sign(&read(dir.path()), "bundle", &key),
+        SigningError::Unsigned { .. }
+    );
+
+    let leaving_out = |paths: Value| {
+        let statement = Statement::describe(&contents, "bundle").unwrap();
+        let mut statement: Value = serde_json::from_slice(&statement.to_json().unwrap()).unwrap();
+        statement["predicate"]["serialization"]["ignore_paths"] = paths;
+        envelope::seal(statement.to_string().as_bytes(), &key).unwrap()
+    };
+    // As the reference tool signs.
+    let signature = leaving_out(json!([".git", ".gitattributes", ".github", ".gitignore"]));
     let verified = check(dir.path(), &signature, &key).unwrap();
     assert!(
         verified
@@ -53,13 +70,7 @@ fn git_files_are_tolerated_at_the_top_only_where_the_signer_left_them_out() {
             .all(|name| !name.starts_with(".git"))
     );
 
-    let payload = Statement::describe(&contents, "bundle")
-        .unwrap()
-        .to_json()
-        .unwrap();
-    let mut statement: Value = serde_json::from_slice(&payload).unwrap();
-    statement["predicate"]["serialization"]["ignore_paths"] = json!([".git"]);
-    let narrow = envelope::seal(statement.to_string().as_bytes(), &key).unwrap();
+    let narrow = leaving_out(json!([".git"]));
     let error = check(dir.path(), &narrow, &key).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -5,7 +5,7 @@ use vitalgate::{bundle::model::ModelSpec, inference::TensorSummary};
 
 use super::{
     APPROVED_BY, MODIFIED_BY, opset_name,
-    provenance::{Provenance, TrainingData},
+    provenance::{DESCRIBED_DATA, Provenance, TrainingData},
 };
 use crate::cli::bundle::networks::Network;
 
@@ -20,7 +20,9 @@ pub(in crate::cli::bundle) fn make(
     let version = spec.version.to_string();
     let whole = format!("model:{}@{version}", spec.name);
     let reference = |network: &Network| format!("member:{}", network.name);
-    let data_references: Vec<_> = data.iter().map(TrainingData::reference).collect();
+    let described = provenance.described_data().filter(|_| data.is_empty());
+    let mut data_references: Vec<_> = data.iter().map(TrainingData::reference).collect();
+    data_references.extend(described.iter().map(|_| DESCRIBED_DATA.to_owned()));
     let mut components: Vec<Value> = networks
         .iter()
         .map(|network| {
@@ -39,6 +41,7 @@ pub(in crate::cli::bundle) fn make(
         })
         .collect();
     components.extend(data.iter().map(|set| set.component(provenance)));
+    components.extend(described);
     let members: Vec<String> = networks.iter().map(reference).collect();
     let made_of: Vec<_> = members.iter().chain(&data_references).collect();
     let mut dependencies = vec![json!({"ref": whole, "dependsOn": made_of})];

@@ -1,4 +1,4 @@
-//! A policy on disk is there as a whole, or not at all.
+//! What is signed or to be signed is on disk as a whole, or not at all.
 
 use std::{
     fs::{self, OpenOptions},
@@ -11,11 +11,14 @@ use anyhow::anyhow;
 
 use super::Failure;
 
-/// Writes a file as a whole, or not at all.
-pub(super) fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file beside its place and moves it there, so that no reader sees half of one.
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", path.display()));
     let Some(name) = path.file_name() else {
-        return Err(Failure::usage(anyhow!("--out must name a file")));
+        return Err(Failure::usage(anyhow!(
+            "{}: does not name a file",
+            path.display()
+        )));
     };
     let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
     let staged: PathBuf = path.with_file_name(name);
