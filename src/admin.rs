@@ -61,12 +61,18 @@ impl Declined {
     }
 }
 
-impl From<Code> for Declined {
-    fn from(code: Code) -> Self {
+impl From<Refusal> for Declined {
+    fn from(refusal: Refusal) -> Self {
         Self {
-            refusal: code.into(),
+            refusal,
             cause: None,
         }
+    }
+}
+
+impl From<Code> for Declined {
+    fn from(code: Code) -> Self {
+        Refusal::from(code).into()
     }
 }
 

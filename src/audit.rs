@@ -44,6 +44,7 @@ mod note;
 mod record;
 mod ship;
 mod syntax;
+mod tail;
 mod verify;
 mod writer;
 
@@ -53,6 +54,7 @@ pub use journal::{Snapshot, each_record, notes_in};
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use note::{Checkpoint, Note, NoteError};
 pub use ship::Shipper;
+pub use tail::{Tail, tail};
 pub use verify::{Trusted, Verified, verify};
 
 use writer::{Entry, Writer};

@@ -34,6 +34,7 @@ pub use keyset::KeySetError;
 
 use cache::VerifiedTokens;
 use issuer::{Issuer, VerifiedToken};
+use replay::Memories;
 
 /// How a caller showed who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +172,8 @@ struct Directory {
     by_san: HashMap<String, Arc<Principal>>,
     /// By `iss`.
     issuers: HashMap<String, Arc<Issuer>>,
+    /// Tokens that were used, of issuers that were removed too.
+    used: Memories,
     /// Goes with the principals it names.
     verified: VerifiedTokens,
 }
@@ -184,7 +187,8 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// From the configuration. Key sets that are files are read; those behind an address are
-    /// fetched by a thread of their own, whose attempts are noted in `outcomes`.
+    /// fetched by a thread of their own, whose attempts are noted in `outcomes`. Waits for the
+    /// next second, at most, when tokens are single-use: those of this one are not taken.
     ///
     /// # Errors
     /// When a key set's file is not good.
@@ -194,6 +198,12 @@ impl Authenticator {
         outcomes: Outcomes,
     ) -> Result<Self, KeySetError> {
         let directory = Directory::new(principals, issuers, &outcomes, None)?;
+        if !directory.used.is_empty() {
+            let began = now();
+            while now() <= began {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
         Ok(Self {
             directory: ArcSwap::from_pointee(directory),
             outcomes,
@@ -225,12 +235,8 @@ impl Authenticator {
     /// whose tokens say what their subject may do.
     pub fn may_know(&self, name: &str) -> bool {
         let directory = self.directory.load();
-        let of_issuer = |issuer: &Arc<Issuer>| {
-            let subject = name.strip_prefix(issuer.config.name.as_str());
-            subject.is_some_and(|s| s.strip_prefix('/').is_some_and(|s| !s.is_empty()))
-        };
         directory.configured.iter().any(|p| p.name == name)
-            || directory.issuers.values().any(of_issuer)
+            || directory.issuers.values().any(|i| i.may_name(name))
     }
 
     /// The key sets that are files.
@@ -327,19 +333,29 @@ impl Directory {
         outcomes: &Outcomes,
         old: Option<&Self>,
     ) -> Result<Self, KeySetError> {
+        let mut used = old.map_or_else(Memories::default, |old| old.used.clone());
         let issuers = issuers
             .into_iter()
             .map(|config| {
                 let known = old.and_then(|old| old.issuers.get(&config.issuer));
+                let known = known.map(Arc::as_ref);
                 let callers = principals.iter().filter_map(|p| {
                     let (issuer, subject) = p.token.as_ref()?;
                     (*issuer == config.name).then(|| (subject.clone(), p.clone()))
                 });
                 let callers = callers.collect();
-                let issuer = Issuer::new(config, callers, known.map(Arc::as_ref), outcomes)?;
+                let name = config.issuer.clone();
+                let issuer = Issuer::new(config, callers, known, used.get(&name), outcomes)?;
+                if issuer.config.single_use {
+                    used.insert(name, Arc::clone(&issuer.used));
+                } else {
+                    // What is used from now on is not noted.
+                    used.remove(&name);
+                }
                 Ok((issuer.config.issuer.clone(), Arc::new(issuer)))
             })
-            .collect::<Result<_, KeySetError>>()?;
+            .collect::<Result<HashMap<_, _>, KeySetError>>()?;
+        used.retain(|name, memory| issuers.contains_key(name) || !memory.is_spent(now()));
         let configured = principals.clone();
         let by_san = principals
             .into_iter()
@@ -349,6 +365,7 @@ impl Directory {
             configured,
             by_san,
             issuers,
+            used,
             verified: VerifiedTokens::default(),
         })
     }

@@ -25,7 +25,7 @@ mod principals;
 mod reader;
 mod shipping;
 mod trust;
-pub use issuers::{IssuerConfig, KeyLocation, RoleMapping};
+pub use issuers::{IssuerConfig, KeyLocation, LONGEST_LEEWAY, RoleMapping};
 pub use listeners::{DataPlane, Methods};
 pub use principals::PrincipalConfig;
 

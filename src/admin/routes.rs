@@ -112,7 +112,7 @@ async fn refuse(
     refusal: Refusal,
 ) -> Recorded {
     context
-        .answer(connection, request, Ask::Nothing(refusal))
+        .answer(connection, request, Ask::Nothing(refusal.into()))
         .await
 }
 
@@ -175,12 +175,9 @@ impl Call {
                     self.change(&principal, change, (head.headers, body), framing)
                         .await
                 }
-                Ask::Nothing(refusal) => {
+                Ask::Nothing(declined) => {
                     note_empty(&body, framing);
-                    Err(Declined {
-                        refusal,
-                        cause: None,
-                    })
+                    Err(declined)
                 }
             },
             Err(code) => Err(code.into()),

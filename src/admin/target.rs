@@ -2,11 +2,10 @@
 
 use serde::Deserialize;
 
+use super::Declined;
 use crate::{
-    authz::Action,
-    config::ServedModel,
-    containment::Subject,
-    disposition::{Code, Refusal},
+    authz::Action, config::ServedModel, containment::Subject, disposition::Code,
+    error_chain::printable,
 };
 
 /// What a path names, decoded.
@@ -25,7 +24,7 @@ pub(super) enum Ask {
     /// A change.
     Change(Change),
     /// Nothing that there is.
-    Nothing(Refusal),
+    Nothing(Declined),
 }
 
 /// What can be looked at.
@@ -98,7 +97,7 @@ impl Change {
                 name,
                 version: Some(version),
             } => format!("model {name} version {version}"),
-            Subject::Caller(name) => format!("caller {name}"),
+            Subject::Caller(name) => format!("caller {}", printable(name)),
             Subject::Deployments => "read-only mode".to_owned(),
         };
         match self {
@@ -134,33 +133,74 @@ impl Named {
             .map_or_else(Ask::from, |s| Ask::Change(Change::Release(s)))
     }
 
-    fn served(self) -> Result<ServedModel, Code> {
+    fn served(self) -> Result<ServedModel, Declined> {
         let version = self.version()?.ok_or(Code::UnknownVersion)?;
         let name = self.model.ok_or(Code::UnknownModel)?;
         Ok(ServedModel { name, version })
     }
 
-    fn subject(self) -> Result<Subject, Code> {
+    fn subject(self) -> Result<Subject, Declined> {
         let version = self.version()?;
         match (self.model, self.caller) {
             (Some(name), None) => Ok(Subject::Model { name, version }),
             (None, Some(name)) => Ok(Subject::Caller(name)),
-            (Some(_), Some(_)) | (None, None) => Err(Code::UnknownPath),
+            (Some(_), Some(_)) | (None, None) => Err(Code::UnknownPath.into()),
         }
     }
 
-    fn version(&self) -> Result<Option<u32>, Code> {
+    fn version(&self) -> Result<Option<u32>, Declined> {
         let Some(text) = &self.version else {
             return Ok(None);
         };
         // Digits as we write them, so that a version has one path.
         let number = text.parse().ok().filter(|n: &u32| n.to_string() == *text);
-        number.map(Some).ok_or(Code::UnknownVersion)
+        number.map(Some).ok_or_else(|| {
+            let cause = "a version is a whole number, written without leading zeros";
+            Declined::because(Code::UnknownVersion, cause)
+        })
     }
 }
 
 impl From<Code> for Ask {
     fn from(code: Code) -> Self {
         Self::Nothing(code.into())
+    }
+}
+
+impl From<Declined> for Ask {
+    fn from(declined: Declined) -> Self {
+        Self::Nothing(declined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_written_one_way() {
+        for (text, said) in [("1", true), ("01", false), ("+1", false), ("", false)] {
+            let named = Named {
+                model: Some("m".to_owned()),
+                version: Some(text.to_owned()),
+                caller: None,
+            };
+            match named.load() {
+                Ask::Change(Change::Load(served)) => assert!(said && served.version == 1),
+                Ask::Nothing(declined) => {
+                    assert!(!said);
+                    assert_eq!(declined.refusal.code, Code::UnknownVersion);
+                    assert!(declined.cause.unwrap().contains("leading zeros"));
+                }
+                ask => panic!("{ask:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_target_drives_a_terminal() {
+        let name = "idp/a\n\u{1b}[2J\u{202e}b".to_owned();
+        let target = Change::Release(Subject::Caller(name)).target();
+        assert_eq!(target, "release caller idp/a  [2J b");
     }
 }

@@ -11,7 +11,7 @@ use super::{
     keys::KeySource,
     keyset::VerifyingKey,
     now,
-    replay::UsedTokens,
+    replay::{self, UsedTokens},
     token::{Claims, Token},
 };
 use crate::{
@@ -30,7 +30,7 @@ const LONGEST_JTI: usize = 256;
 pub(super) struct Issuer {
     pub(super) config: IssuerConfig,
     pub(super) keys: Arc<KeySource>,
-    used: Arc<UsedTokens>,
+    pub(super) used: Arc<UsedTokens>,
     callers: HashMap<String, PrincipalConfig>,
 }
 
@@ -79,12 +79,13 @@ impl VerifiedToken {
 }
 
 impl Issuer {
-    /// `known` is what was known of the issuer before: its keys, and its tokens that were used,
-    /// must not be forgotten because the configuration changed.
+    /// `known` is what the issuer was before, and `used` its tokens that were used, also if it was
+    /// not configured in between: neither is forgotten because the configuration changed.
     pub(super) fn new(
         config: IssuerConfig,
         callers: HashMap<String, PrincipalConfig>,
         known: Option<&Self>,
+        used: Option<&Arc<UsedTokens>>,
         outcomes: &Outcomes,
     ) -> Result<Self, KeySetError> {
         let same = known.filter(|k| *k.keys.location() == config.keys);
@@ -92,10 +93,14 @@ impl Issuer {
             Some(known) => Arc::clone(&known.keys),
             None => KeySource::open(&config.name, &config.keys, outcomes)?,
         };
-        let used = match known.filter(|k| k.config.single_use) {
-            Some(known) => Arc::clone(&known.used),
-            None => Arc::new(UsedTokens::since(now())),
-        };
+        let used = used.map_or_else(
+            || {
+                // While its tokens were good for many requests, it could be ahead by its leeway.
+                let ahead = known.map_or(0, Self::leeway);
+                Arc::new(UsedTokens::since(now().saturating_add(ahead)))
+            },
+            Arc::clone,
+        );
         Ok(Self {
             config,
             keys,
@@ -132,7 +137,9 @@ impl Issuer {
                 return Err(Code::TokenClaimInvalid);
             }
             // Last: a token that is refused for something else is not used up.
-            self.used.use_up(jti, issued, holds_until, now)?;
+            replay::wait_for(issued).await?;
+            let expires = holds_until.saturating_sub(self.leeway());
+            self.used.use_up(jti, issued, expires, super::now())?;
         }
         Ok(VerifiedToken {
             principal: Arc::new(principal),
@@ -256,6 +263,15 @@ impl Issuer {
             clinician: self.clinician(claims)?,
             names_clinician,
         })
+    }
+
+    /// Whether its tokens could make a principal of this name.
+    pub(super) fn may_name(&self, name: &str) -> bool {
+        let subject = name.strip_prefix(self.config.name.as_str());
+        let subject = subject.and_then(|rest| rest.strip_prefix('/'));
+        // A listed caller has the name of the list.
+        let unlisted = |s: &str| is_identifier(s) && !self.callers.contains_key(s);
+        self.config.roles.is_some() && subject.is_some_and(unlisted)
     }
 
     fn mapped_roles(&self, claims: &Claims) -> Option<(Vec<Role>, Vec<String>)> {

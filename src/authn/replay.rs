@@ -1,20 +1,32 @@
 //! Single-use tokens: each `jti` once.
 //!
 //! The memory is this process's own and bounded. What it cannot know of, it does not trust: a
-//! token issued before the memory began may have been used then, and when it is full of tokens
-//! that are still good, no more are taken.
+//! token issued before the memory began, or in the second in which it did, may have been used
+//! then, and when it is full of tokens that are still good, no more are taken. For the same reason
+//! no token is used before the second in which it was issued ([`wait_for`]): after a restart it
+//! would look like a new one.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::disposition::Code;
+use super::now;
+use crate::{config::LONGEST_LEEWAY, disposition::Code};
 
 /// Tokens remembered at most.
 const MEMORY: usize = 65_536;
+/// How far ahead an issuer's clock may be: a token waits until its second has come.
+const AHEAD: i64 = 2;
+/// How often the clock is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The memories of single-use issuers, by `iss`; those of issuers that are configured no longer
+/// included, since they may come back while their tokens are good.
+pub(super) type Memories = HashMap<String, Arc<UsedTokens>>;
 
 type Id = [u8; 32];
 
@@ -39,9 +51,17 @@ impl UsedTokens {
         }
     }
 
-    /// Uses a token up, once everything else about it was found to hold.
-    pub(super) fn use_up(&self, jti: &str, issued: i64, until: i64, now: i64) -> Result<(), Code> {
-        if issued < self.began {
+    /// Uses a token up, once everything else about it was found to hold. It is remembered for as
+    /// long as any leeway could make it hold: the configured one may grow.
+    pub(super) fn use_up(
+        &self,
+        jti: &str,
+        issued: i64,
+        expires: i64,
+        now: i64,
+    ) -> Result<(), Code> {
+        let until = expires.saturating_add(LONGEST_LEEWAY.cast_signed());
+        if issued <= self.began {
             return Err(Code::TokenOlderThanServer);
         }
         let mut id = Id::default();
@@ -58,6 +78,26 @@ impl UsedTokens {
         used.by_time.insert((until, id));
         Ok(())
     }
+}
+
+impl UsedTokens {
+    /// Whether every token in it has expired, so that a new memory is as good.
+    pub(super) fn is_spent(&self, now: i64) -> bool {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.forget(now);
+        used.until.is_empty()
+    }
+}
+
+/// Waits until the second in which a token was issued has come, if that is soon.
+pub(super) async fn wait_for(issued: i64) -> Result<(), Code> {
+    if issued > now().saturating_add(AHEAD) {
+        return Err(Code::TokenFromTheFuture);
+    }
+    while issued > now() {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 impl Used {
@@ -79,19 +119,31 @@ mod tests {
     #[test]
     fn a_token_is_good_once() {
         let used = UsedTokens::since(1000);
-        assert_eq!(used.use_up("a", 1000, 1300, 1001), Ok(()));
-        for now in [1001, 1299, 1300] {
-            let again = used.use_up("a", 1000, 1300, now);
+        assert_eq!(used.use_up("a", 1001, 1300, 1001), Ok(()));
+        // The longest leeway that a configuration can come to have makes it hold until 1420.
+        for now in [1001, 1299, 1300, 1420] {
+            let again = used.use_up("a", 1001, 1300, now);
             assert_eq!(again, Err(Code::TokenReplayed), "at {now}");
         }
-        assert_eq!(used.use_up("b", 1000, 1300, 1001), Ok(()));
+        assert_eq!(used.use_up("b", 1001, 1300, 1001), Ok(()));
     }
 
     #[test]
-    fn what_was_issued_before_the_memory_began_is_not_taken() {
+    fn what_may_have_been_used_before_the_memory_began_is_not_taken() {
         let used = UsedTokens::since(1000);
-        let old = used.use_up("a", 999, 1300, 1001);
-        assert_eq!(old, Err(Code::TokenOlderThanServer));
+        for issued in [999, 1000] {
+            let old = used.use_up("a", issued, 1300, 1001);
+            assert_eq!(old, Err(Code::TokenOlderThanServer), "issued at {issued}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_token_is_used_before_its_second() {
+        let far = wait_for(now() + AHEAD + 2).await;
+        assert_eq!(far, Err(Code::TokenFromTheFuture));
+        let soon = now() + 1;
+        assert_eq!(wait_for(soon).await, Ok(()));
+        assert!(now() >= soon);
     }
 
     #[test]
@@ -101,7 +153,7 @@ mod tests {
             assert_eq!(used.use_up(&i.to_string(), 1, 100, 1), Ok(()));
         }
         assert_eq!(used.use_up("more", 1, 100, 1), Err(Code::TokenMemoryFull));
-        assert_eq!(used.use_up("0", 1, 100, 100), Err(Code::TokenReplayed));
-        assert_eq!(used.use_up("more", 101, 200, 101), Ok(()));
+        assert_eq!(used.use_up("0", 1, 100, 220), Err(Code::TokenReplayed));
+        assert_eq!(used.use_up("more", 221, 300, 221), Ok(()));
     }
 }

@@ -115,6 +115,97 @@ fn a_verified_token_is_known_until_it_expires_and_only_as_it_was_shown() {
     std::fs::remove_file(keys).unwrap();
 }
 
+/// An issuer with these keys; by its tokens' roles when `mapped`.
+fn issuer(name: &str, keys: &std::path::Path, mapped: bool) -> IssuerConfig {
+    let roles = HashMap::from([("wards".to_owned(), Role::Clinician)]);
+    IssuerConfig {
+        name: name.to_owned(),
+        issuer: format!("https://{name}"),
+        audience: vec!["us".to_owned()],
+        keys: crate::config::KeyLocation::File(keys.to_owned()),
+        scopes: Vec::new(),
+        max_lifetime: std::time::Duration::from_mins(5),
+        leeway: std::time::Duration::from_secs(30),
+        subject_claim: "sub".to_owned(),
+        require_certificate_binding: false,
+        single_use: true,
+        jku: Vec::new(),
+        multi_factor_acr: Vec::new(),
+        multi_factor_amr: Vec::new(),
+        on_behalf_of_claim: None,
+        roles: mapped.then(|| crate::config::RoleMapping {
+            claim: "roles".to_owned(),
+            roles: roles.into_iter().collect(),
+            models: vec!["*".to_owned()],
+        }),
+        line: 1,
+    }
+}
+
+#[test]
+fn only_names_that_a_token_can_give_are_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(&keys, json!({"keys": [jwk("k", |_| {})]}).to_string()).unwrap();
+    let issuers = vec![issuer("open", &keys, true), issuer("listed", &keys, false)];
+    let known = Authenticator::new(Vec::new(), issuers, Outcomes::default()).unwrap();
+    for name in ["open/dr-who@hospital", "open/a/b"] {
+        assert!(known.may_know(name), "{name}");
+    }
+    let long = format!("open/{}", "a".repeat(129));
+    for name in [
+        "open",
+        "open/",
+        "open/Jane Doe",
+        "open/a\u{202e}b",
+        "open/a\nb",
+        "open/\u{1b}[2J",
+        &long,
+        "listed/a",
+        "other/a",
+    ] {
+        assert!(!known.may_know(name), "{name:?}");
+    }
+}
+
+#[test]
+fn what_was_used_is_remembered_while_its_issuer_is_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(&keys, json!({"keys": [jwk("k", |_| {})]}).to_string()).unwrap();
+    let one = |single_use| {
+        let config = issuer("idp", &keys, true);
+        vec![IssuerConfig {
+            single_use,
+            ..config
+        }]
+    };
+    let known = Authenticator::new(Vec::new(), one(true), Outcomes::default()).unwrap();
+    let use_up = |issued| {
+        let issuer = Arc::clone(&known.directory.load().issuers["https://idp"]);
+        issuer.used.use_up("a", issued, issued + 300, now())
+    };
+    let issued = now();
+    assert_eq!(use_up(issued), Ok(()));
+    for issuers in [Vec::new(), one(true), Vec::new(), Vec::new(), one(true)] {
+        known.replace(Vec::new(), issuers).unwrap();
+    }
+    assert_eq!(use_up(issued), Err(Code::TokenReplayed));
+    // While tokens were good for many requests nothing was noted, and their issuer's clock could
+    // be ahead by its leeway.
+    for issuers in [one(false), one(true)] {
+        known.replace(Vec::new(), issuers).unwrap();
+    }
+    assert_eq!(use_up(issued + 29), Err(Code::TokenOlderThanServer));
+    assert_eq!(use_up(now() + 31), Ok(()));
+    // What has expired needs no memory.
+    known.directory.load().issuers["https://idp"]
+        .used
+        .is_spent(i64::MAX);
+    known.replace(Vec::new(), Vec::new()).unwrap();
+    assert!(known.directory.load().used.is_empty());
+}
+
 proptest! {
     #[test]
     fn any_text_is_a_token_or_none(text in "[A-Za-z0-9_.-]{0,200}") {

@@ -14,6 +14,8 @@ use crate::authz::Role;
 
 /// Longest lifetime of a token that may be configured, seconds.
 const LONGEST_LIFETIME: u64 = 24 * 3600;
+/// Longest leeway, seconds.
+pub const LONGEST_LEEWAY: u64 = 120;
 
 /// An issuer of bearer tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +176,7 @@ impl Reader<'_> {
                 1,
                 LONGEST_LIFETIME,
             ),
-            ("leeway_seconds", &raw.leeway_seconds, 0, 120),
+            ("leeway_seconds", &raw.leeway_seconds, 0, LONGEST_LEEWAY),
             ("refresh_seconds", &raw.refresh_seconds, 1, 24 * 3600),
             (
                 "keep_keys_seconds",

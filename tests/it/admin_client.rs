@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{BINARY, Server, Site, identity_files};
+use crate::harness::{BINARY, Server, Site, identity_files, log_text};
 
 struct Operator<'s> {
     server: &'s Server,
@@ -171,4 +171,43 @@ fn what_cannot_be_done_is_said_in_one_line() {
     assert!(said.contains("https"), "{said}");
     let said = who("ops").fails(3, &["models", "--ca", "/dev/null"]);
     assert!(said.contains("no certificate"), "{said}");
+}
+
+#[test]
+fn records_and_evidence_reach_back_over_closed_segments() {
+    let mut site = Site::administrable();
+    site.configure(
+        "key = \"audit.key\"",
+        "key = \"audit.key\"\nsegment_bytes = 4096",
+    );
+    let server = Server::start(&site);
+    let officer = Operator {
+        server: &server,
+        site: &site,
+        who: "compliance",
+    };
+    for _ in 0..40 {
+        officer.says(&["audit-head"]);
+    }
+    let log = site.path().join("audit");
+    assert!(log.join("audit-000002.jsonl").exists());
+    let answer = officer.json(&["audit-records", "--last", "35"]);
+    let lines = answer["lines"].as_array().unwrap();
+    assert_eq!((lines.len(), &answer["cut"]), (35, &Value::Bool(false)));
+    let text = log_text(&log);
+    let all: Vec<&str> = text.lines().collect();
+    let first = all.iter().position(|l| *l == lines[0]).unwrap();
+    assert_eq!(lines, &all[first..first + 35]);
+    // Everything there is, with the checkpoints that were made meanwhile.
+    let out = site.path().join("evidence.json");
+    officer.says(&["evidence", "--out", out.to_str().unwrap()]);
+    let evidence: Value = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
+    let kept = evidence["files"]["audit.jsonl"].as_str().unwrap();
+    assert!(log_text(&log).starts_with(kept) && kept.starts_with(&text));
+    let about = evidence["files"]["about.json"].as_str().unwrap();
+    assert!(about.contains("\"records_cut\": false"), "{about}");
+    let notes = evidence["files"]["audit.checkpoints"].as_str().unwrap();
+    let sealed = fs::read_to_string(log.join("audit-000001.checkpoints")).unwrap();
+    println!("{notes}");
+    assert!(!sealed.is_empty() && notes.starts_with(&sealed));
 }

@@ -304,6 +304,62 @@ fn a_single_use_token_is_good_once() {
     book.close(&mut server);
 }
 
+/// Writes the configuration, and waits until the server has taken it.
+fn reconfigure(server: &Server, site: &Site, text: &str) {
+    let reloads = || {
+        let log = server.log();
+        log.lines()
+            .filter(|l| l.contains("\"reloaded\"") && l.contains("principals and issuers"))
+            .count()
+    };
+    let before = reloads();
+    fs::write(site.path().join("vitalgate.toml"), text).unwrap();
+    wait_until("the reload", || reloads() > before);
+}
+
+#[test]
+fn a_single_use_token_is_not_good_again_after_a_restart_or_while_its_issuer_was_away() {
+    let (mut site, issuer) = site_with_tokens();
+    site.configure(
+        "require_certificate_binding = false",
+        "require_certificate_binding = false\nsingle_use = true",
+    );
+    let (mut server, mut book) = (Server::start(&site), Book::default());
+    let config = without_certificate(&site);
+    let at = |ahead: i64| issuer.token(|_, c| c["iat"] = (now() + ahead).into());
+    let mut call = |server: &Server, case: &str, token: &str, record: &str| {
+        let mut wire = connect(server.listener("jwt"), &config);
+        let answer = predict(&mut wire, &bearer(token));
+        assert_eq!(answer.status.to_string(), record[..3], "{case}");
+        book.expect(case, wire.source, &[record]);
+    };
+    let (first, ahead) = (at(0), at(1));
+    call(&server, "first", &first, "200");
+    call(&server, "a clock that is ahead", &ahead, "200");
+    // Within the leeway; used now, it would look new to the next start.
+    let future = at(25);
+    let refused = "401 TOKEN_FROM_THE_FUTURE";
+    call(&server, "a clock that is far ahead", &future, refused);
+    // Its issuer goes, and comes back.
+    let with = site.config.clone();
+    let without = with.replace("https://idp.it.example", "https://other.it.example");
+    reconfigure(&server, &site, &without);
+    call(&server, "while it is away", &first, "401 TOKEN_ISSUER");
+    reconfigure(&server, &site, &with);
+    call(&server, "back again", &first, "401 TOKEN_REPLAYED");
+    call(&server, "and the other", &ahead, "401 TOKEN_REPLAYED");
+    let last = at(0);
+    call(&server, "a new one", &last, "200");
+    server.stop();
+    let mut server = Server::start(&site);
+    for token in [&first, &ahead, &last] {
+        let refused = "401 TOKEN_OLDER_THAN_SERVER";
+        call(&server, "after the restart", token, refused);
+    }
+    call(&server, "and a new one", &at(0), "200");
+    book.close(&mut server);
+}
+
 #[test]
 fn only_some_may_say_for_whom_they_call() {
     let (mut site, issuer) = site_with_tokens();

@@ -1,7 +1,7 @@
 //! `vitalgate admin evidence`: what an investigation needs, in one file with its digests.
 //!
 //! Everything in it comes from the admin plane, which shows no secret and no patient. Audit
-//! records are kept byte for byte: their chain is worth nothing otherwise.
+//! records and checkpoints are kept byte for byte: their chain is worth nothing otherwise.
 
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -36,7 +36,9 @@ pub(super) fn collect(client: &Client, out: &Path, last: usize) -> Result<Value,
                 )));
             }
         };
-    let mut files: Vec<File> = vec![about(client)];
+    let records = client.read(&format!("/admin/v1/audit/records?last={last}"))?;
+    let cut = records.get("cut").cloned().unwrap_or_default();
+    let mut files: Vec<File> = vec![about(client, &cut)];
     for (path, name) in READS {
         let text =
             serde_json::to_string_pretty(&client.read(path)?).map_err(Failure::environment)?;
@@ -46,8 +48,12 @@ pub(super) fn collect(client: &Client, out: &Path, last: usize) -> Result<Value,
         "metrics.txt".to_owned(),
         client.get("/metrics")?.into_bytes(),
     ));
-    let records = client.read(&format!("/admin/v1/audit/records?last={last}"))?;
     files.push(("audit.jsonl".to_owned(), lines(&records)));
+    let checkpoints = records.get("checkpoints").and_then(Value::as_str);
+    files.push((
+        "audit.checkpoints".to_owned(),
+        checkpoints.unwrap_or_default().into(),
+    ));
     files.push(sums(&files));
     let bytes = pack(&files).map_err(Failure::Environment)?;
     write(out, &bytes)
@@ -59,16 +65,19 @@ pub(super) fn collect(client: &Client, out: &Path, last: usize) -> Result<Value,
     Ok(json!({
         "out": out.display().to_string(),
         "sha256": sha256(&bytes),
+        "records_cut": cut,
         "files": listed.collect::<Vec<_>>(),
     }))
 }
 
-fn about(client: &Client) -> File {
+/// `cut`: whether there are fewer audit records than were asked for, though the log has more.
+fn about(client: &Client, cut: &Value) -> File {
     let about = json!({
         "format": 1,
         "collected": clock::rfc3339(),
         "server": client.url(),
         "collector": env!("CARGO_PKG_VERSION"),
+        "records_cut": cut,
         "check": "sha256sum --check SHA256SUMS",
     });
     ("about.json".to_owned(), format!("{about:#}\n").into_bytes())

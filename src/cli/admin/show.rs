@@ -57,6 +57,10 @@ fn evidence(report: &Value) -> String {
     );
     let mut lines = vec![format!("wrote {}", text(&report["out"]))];
     lines.extend(table(&rows));
+    if report["records_cut"] == true {
+        lines
+            .push("the log has more of the records that were asked for: copy its files".to_owned());
+    }
     lines.push(format!(
         "sha256 of the file itself: {}",
         text(&report["sha256"])
