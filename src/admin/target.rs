@@ -192,7 +192,7 @@ mod tests {
                     assert_eq!(declined.refusal.code, Code::UnknownVersion);
                     assert!(declined.cause.unwrap().contains("leading zeros"));
                 }
-                ask => panic!("{ask:?}"),
+                ask @ (Ask::Read(_) | Ask::Change(_)) => panic!("{ask:?}"),
             }
         }
     }
