@@ -110,27 +110,58 @@ impl Directory {
 
     /// Opens the live segment, new or as it was left.
     pub(super) fn live(&self) -> io::Result<Live> {
-        let open = |name: String| {
-            OpenOptions::new()
-                .create(true)
-                .read(true)
-                .append(true)
-                .mode(0o600)
-                .open(self.path.join(name))
-        };
         let (records, checkpoints) = (
-            open(Segment::Live.records())?,
-            open(Segment::Live.checkpoints())?,
+            self.append_to(&Segment::Live.records())?,
+            self.append_to(&Segment::Live.checkpoints())?,
         );
         // Their names must outlive a power cut as their contents do.
         self.handle.sync_all()?;
         Ok(Live {
             path: self.path.join(Segment::Live.records()),
+            checkpoints_path: self.path.join(Segment::Live.checkpoints()),
             length: records.metadata()?.len(),
+            checkpoints_length: checkpoints.metadata()?.len(),
             records,
             checkpoints,
             uncertain: false,
         })
+    }
+
+    fn append_to(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .mode(0o600)
+            .open(self.path.join(name))
+    }
+
+    /// Begins a new file of checkpoints for the live segment, after somebody else moved, deleted
+    /// or changed it. What is in its place is kept aside.
+    pub(super) fn renew_checkpoints(&self, live: &mut Live) -> io::Result<()> {
+        if fs::symlink_metadata(&live.checkpoints_path).is_ok() {
+            self.move_aside(&Segment::Live.checkpoints())?;
+        }
+        live.checkpoints = self.append_to(&Segment::Live.checkpoints())?;
+        live.checkpoints_length = live.checkpoints.metadata()?.len();
+        self.handle.sync_all()
+    }
+
+    /// Moves a file that is not ours out of the way, under a name that nothing has.
+    fn move_aside(&self, name: &str) -> io::Result<()> {
+        let mut number = 1u32;
+        let aside = loop {
+            let aside = format!("{name}.foreign-{number}");
+            if fs::symlink_metadata(self.path.join(&aside)).is_err() {
+                break aside;
+            }
+            number += 1;
+        };
+        tracing::error!(
+            aside,
+            "audit log: another file was in its place; moved aside"
+        );
+        fs::rename(self.path.join(name), self.path.join(aside))
     }
 
     /// Gives the live segment the next number, so that a new one can be opened. What somebody
@@ -141,32 +172,41 @@ impl Directory {
         let records = self.path.join(Segment::Live.records());
         match live.at_path() {
             Some(true) => fs::rename(&records, self.path.join(next.records()))?,
-            Some(false) => {
-                let aside = format!("{}.foreign-{}", Segment::Live.records(), last + 1);
-                tracing::error!(
-                    aside,
-                    "audit log: another file was in its place; moved aside"
-                );
-                fs::rename(&records, self.path.join(aside))?;
-            }
+            Some(false) => self.move_aside(&Segment::Live.records())?,
             None => {}
         }
-        let checkpoints = self.path.join(Segment::Live.checkpoints());
-        match fs::rename(&checkpoints, self.path.join(next.checkpoints())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+        let checkpoints = &live.checkpoints_path;
+        match is_at(&live.checkpoints, checkpoints) {
+            Some(true) => fs::rename(checkpoints, self.path.join(next.checkpoints()))?,
+            Some(false) => self.move_aside(&Segment::Live.checkpoints())?,
+            None => {}
         }
         self.handle.sync_all()
     }
+}
+
+/// Which file is at a path; nothing when there is none.
+fn identity_at(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Whether the file at a path is the open one; nothing when there is none.
+fn is_at(open: &File, path: &Path) -> Option<bool> {
+    let at_path = identity_at(path)?;
+    let same = |open: Metadata| at_path == (open.dev(), open.ino());
+    Some(open.metadata().is_ok_and(same))
 }
 
 /// The live segment.
 #[derive(Debug)]
 pub(super) struct Live {
     path: PathBuf,
+    checkpoints_path: PathBuf,
     records: File,
     checkpoints: File,
     length: u64,
+    checkpoints_length: u64,
     /// Something that should have been taken back may still be there.
     uncertain: bool,
 }
@@ -184,9 +224,13 @@ impl Live {
 
     /// Whether the file at our path is ours; nothing when there is none.
     fn at_path(&self) -> Option<bool> {
-        let at_path = fs::metadata(&self.path).ok()?;
-        let same = |open: Metadata| (at_path.dev(), at_path.ino()) == (open.dev(), open.ino());
-        Some(self.records.metadata().is_ok_and(same))
+        is_at(&self.records, &self.path)
+    }
+
+    /// Whether the file of checkpoints is where it is looked for, as it was left.
+    pub(super) fn checkpoints_are_undisturbed(&self) -> io::Result<bool> {
+        let ours = is_at(&self.checkpoints, &self.checkpoints_path) == Some(true);
+        Ok(ours && self.checkpoints.metadata()?.len() == self.checkpoints_length)
     }
 
     /// Whether records that are written now go where they are looked for, behind the ones before.
@@ -229,14 +273,17 @@ impl Live {
 
     /// Appends a checkpoint and makes it durable; the records that it covers must be.
     pub(super) fn append_checkpoint(&mut self, note: &str) -> io::Result<()> {
-        let before = self.checkpoints.metadata()?.len();
+        let before = self.checkpoints_length;
         let separator = if before == 0 { "" } else { "\n" };
+        let text = format!("{separator}{note}");
         self.checkpoints
-            .write_all(format!("{separator}{note}").as_bytes())
+            .write_all(text.as_bytes())
             .and_then(|()| self.checkpoints.sync_data())
             .inspect_err(|_| {
                 // Half a note at the end of a file is recognised; more must not follow it.
                 self.uncertain |= self.checkpoints.set_len(before).is_err();
-            })
+            })?;
+        self.checkpoints_length += u64::try_from(text.len()).unwrap_or_default();
+        Ok(())
     }
 }

@@ -2,11 +2,14 @@
 //! a server writes it, as it was at one moment.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Take},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     vec,
 };
+
+use rustix::fs::OFlags;
 
 use super::{
     files::{Segment, sealed},
@@ -42,6 +45,21 @@ pub(super) enum Line<'a> {
 /// A file up to where it ended at the moment of the snapshot.
 type Part = Take<File>;
 
+/// Opens a file of a log. A device has no end, and opening a FIFO must not wait for a writer.
+fn open(path: impl AsRef<Path>) -> io::Result<File> {
+    let path = path.as_ref();
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        return Err(io::Error::other(format!("{name} is not a regular file")));
+    }
+    Ok(file)
+}
+
 /// A log at one moment. Checkpoints are looked at first: what they cover is then in the files of
 /// records, even while a server goes on writing.
 pub struct Snapshot {
@@ -58,7 +76,7 @@ impl Snapshot {
         let directory = if path.is_dir() {
             path
         } else {
-            File::open(path)?;
+            open(path)?;
             path.parent()
                 .filter(|p| p.as_os_str() != "")
                 .unwrap_or(Path::new("."))
@@ -77,7 +95,7 @@ impl Snapshot {
     }
 
     fn look(directory: &Path, sealed: Vec<u32>) -> io::Result<Self> {
-        let part = |name: String| match File::open(directory.join(name)) {
+        let part = |name: String| match open(directory.join(name)) {
             Ok(file) => {
                 let length = file.metadata()?.len();
                 Ok(Some(file.take(length)))
@@ -127,7 +145,7 @@ impl Snapshot {
         names.push(Segment::Live.checkpoints());
         for name in names {
             let mut line = String::new();
-            match File::open(self.directory.join(name)) {
+            match open(self.directory.join(name)) {
                 Ok(file) => {
                     BufReader::new(file.take(MAX_NOTE as u64)).read_line(&mut line)?;
                 }
@@ -164,7 +182,7 @@ impl Snapshot {
         for number in &self.sealed {
             let name = Segment::Sealed(*number).records();
             let path = self.directory.join(&name);
-            match File::open(path) {
+            match open(path) {
                 Ok(file) => each_line_of(name, file.take(u64::MAX), &mut read)?,
                 // Its records are missed when the next ones are read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -244,7 +262,7 @@ impl Notes {
 
     fn open_next(&mut self) -> io::Result<bool> {
         let (name, part) = match self.files.next() {
-            Some((name, path)) => match File::open(path) {
+            Some((name, path)) => match open(path) {
                 Ok(file) => (name, file.take(u64::MAX)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.reader = None;

@@ -265,10 +265,8 @@ impl Writer {
         }
         if self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
             self.last_checkpoint = clock::monotonic();
-            if self.checkpointed != Some(self.tree.size()) {
-                let done = self.checkpoint();
-                self.judged(done);
-            }
+            let done = self.checkpoint();
+            self.judged(done);
         } else if self.dirty && self.last_sync.elapsed() >= SYNC_INTERVAL {
             let done = self.sync();
             self.judged(done);
@@ -284,8 +282,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Signs what there is, once it is on disk.
+    /// Signs what there is, once it is on disk, unless it was; and when its checkpoints are gone.
     fn checkpoint(&mut self) -> io::Result<()> {
+        if !self.live.checkpoints_are_undisturbed()? {
+            tracing::error!(
+                "audit log: its file of checkpoints was moved, deleted or changed from outside; \
+                 all records are signed again in a new one"
+            );
+            self.directory.renew_checkpoints(&mut self.live)?;
+            self.checkpointed = None;
+        }
         self.sync()?;
         let size = self.tree.size();
         if self.checkpointed == Some(size) {

@@ -240,3 +240,105 @@ fn a_restart_goes_on_with_the_log() {
     let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&log).unwrap());
     assert_eq!(mode & 0o777, 0o600);
 }
+
+/// Sizes of the checkpoints in a file.
+fn sizes(checkpoints: &Path) -> Vec<String> {
+    let text = fs::read_to_string(checkpoints).unwrap_or_default();
+    let notes = text.split("it.example/log\n").skip(1);
+    notes
+        .map(|note| note.lines().next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn checkpoints_that_are_taken_away_or_replaced_are_made_again() {
+    let site = Site::new();
+    let mut server = Server::start(&site);
+    let log = site.path().join("audit");
+    let checkpoints = log.join("audit.checkpoints");
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 200);
+    let signed = |size: &str| sizes(&checkpoints).last().is_some_and(|last| last == size);
+    wait_until("a checkpoint", || signed("1"));
+
+    fs::remove_file(&checkpoints).unwrap();
+    wait_until("a new file", || signed("1"));
+    assert!(server.log().contains("its file of checkpoints was moved"));
+
+    fs::remove_file(&checkpoints).unwrap();
+    fs::write(&checkpoints, "somebody else's\n").unwrap();
+    wait_until("a file of its own", || signed("1"));
+    let aside = fs::read_to_string(log.join("audit.checkpoints.foreign-1")).unwrap();
+    assert_eq!(aside, "somebody else's\n");
+
+    fs::write(&checkpoints, "").unwrap();
+    wait_until("what was emptied", || signed("1"));
+
+    assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 200);
+    drop(wire);
+    server.stop();
+    let verdict = verify_log(&log, &site.path().join("audit.pub"), &[]).holds();
+    assert_eq!(
+        (verdict.number("records"), verdict.number("unproven")),
+        (2, 0)
+    );
+}
+
+#[test]
+fn a_torn_last_line_is_told_as_such_and_a_start_goes_on_behind_it() {
+    let site = Site::new();
+    let log = site.path().join("audit");
+    let (live, key) = (log.join("audit.jsonl"), site.path().join("audit.pub"));
+    let mut server = Server::start(&site);
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 200);
+    wait_until("a checkpoint", || {
+        sizes(&log.join("audit.checkpoints")).contains(&"1".to_owned())
+    });
+    server.signal(rustix::process::Signal::KILL);
+    assert!(!server.wait().success());
+    // As a kill in the middle of the next write leaves it.
+    let whole = fs::read_to_string(&live).unwrap();
+    let prev = hex::encode(vitalgate::audit::chain::line_hash(
+        whole.trim_end().as_bytes(),
+    ));
+    let own = whole.split_once("\",").unwrap().1;
+    let next = format!("{{\"seq\":1,\"prev\":\"{prev}\",{own}");
+    let half = &next[..next.len() / 2];
+    fs::write(&live, format!("{whole}{half}")).unwrap();
+
+    let verdict = verify_log(&log, &key, &[]).holds();
+    let torn = serde_json::json!([{
+        "file": "audit.jsonl", "line": 2, "bytes": half.len(), "before_gap": false,
+    }]);
+    assert_eq!(
+        (verdict.number("records"), &verdict.report["torn"]),
+        (1, &torn)
+    );
+
+    let mut server = Server::start(&site);
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    assert_eq!(post(&mut wire, PREDICT, ICU_PATIENT.as_bytes()).status, 200);
+    drop(wire);
+    server.stop();
+    let closed = fs::read_to_string(log.join("audit-000001.jsonl")).unwrap();
+    assert_eq!(closed, format!("{whole}{half}"));
+    assert!(
+        fs::read_to_string(&live)
+            .unwrap()
+            .starts_with("{\"seq\":1,")
+    );
+    let verdict = verify_log(&log, &key, &[]).holds();
+    assert_eq!(
+        (verdict.number("records"), verdict.number("unproven")),
+        (2, 0)
+    );
+    assert_eq!(verdict.report["torn"][0]["file"], "audit-000001.jsonl");
+
+    // A record that was answered and then cut is another thing: the one behind it tells.
+    let first = &whole[..whole.len() / 2];
+    fs::write(log.join("audit-000001.jsonl"), first).unwrap();
+    let verdict = verify_log(&log, &key, &[]);
+    assert_eq!(verdict.found(), ["MISSING audit.jsonl:1 0"]);
+    assert_eq!(verdict.report["torn"][0]["before_gap"], true);
+}

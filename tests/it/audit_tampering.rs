@@ -401,6 +401,26 @@ fn whatever_was_done_to_a_log_is_found_and_located() {
     fs::remove_file(&segment).unwrap();
     copy.finds("a whole segment deleted", "MISSING ");
 
+    let copy = original.copy();
+    let (first, second) = (&segments(copy.path())[0], &segments(copy.path())[1]);
+    let lines = copy.ends()[0].1;
+    let aside = copy.path().join("aside");
+    fs::rename(first, &aside).unwrap();
+    fs::rename(second, first).unwrap();
+    fs::rename(&aside, second).unwrap();
+    let found = copy.verify(&[]).found();
+    println!("two segments swapped: {found:?}");
+    let moved: Vec<&String> = found
+        .iter()
+        .filter(|f| f.starts_with("REORDERED"))
+        .collect();
+    assert_eq!(moved, ["REORDERED audit-000002.jsonl:1 0"], "{found:?}");
+    let report = copy.verify(&[]).report.to_string();
+    assert!(
+        report.contains(&format!("seq 0 to {} stand behind", lines - 1)),
+        "{report}"
+    );
+
     // The last record has no next one to contradict it, but a checkpoint.
     let copy = original.copy();
     copy.edit(59, |lines, i| {
@@ -569,4 +589,21 @@ fn usage_and_environment_have_exit_codes_of_their_own() {
     assert!(message.contains("no audit log"), "{message}");
     let (code, message) = run(&[path, "--key", &format!("{path}/ca.pem")]);
     assert_eq!((code, message.contains("Ed25519")), (3, true), "{message}");
+
+    // What has no end, or nobody at the other one, is not read.
+    for name in ["audit.jsonl", "audit.checkpoints", "audit-000001.jsonl"] {
+        let log = tempfile::tempdir().unwrap();
+        fs::write(log.path().join("audit.jsonl"), "").unwrap();
+        let path = log.path().join(name);
+        let _absent = fs::remove_file(&path);
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let directory = log.path().to_str().unwrap();
+        let (code, message) = run(&[directory, "--key", key]);
+        assert_eq!(code, 3, "{name}: {message}");
+        assert!(message.contains("not a regular file"), "{message}");
+        fs::remove_file(&path).unwrap();
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert_eq!(run(&[directory, "--key", key]).0, 3, "{name}");
+    }
 }
