@@ -131,6 +131,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Audit(command) => audit::run(command),
         #[cfg(feature = "tools")]
         Command::Selftest(command) => selftest::run(command),
+        #[cfg(feature = "tools")]
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Bundle(command) => bundle::run(command),
         Command::Policy(command) => policy::run(command),

@@ -141,7 +141,9 @@ impl<'de> Deserializer<'de> for Objects {
                 let fields = fields.into_iter().map(|(key, value)| (key, Objects(value)));
                 visitor.visit_map(MapDeserializer::new(fields))
             }
-            other => other.deserialize_any(visitor),
+            scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                scalar.deserialize_any(visitor)
+            }
         }
     }
 
@@ -176,7 +178,7 @@ impl<'de> Deserializer<'de> for Objects {
     }
 }
 
-impl<'de> IntoDeserializer<'de, serde_json::Error> for Objects {
+impl IntoDeserializer<'_, serde_json::Error> for Objects {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
