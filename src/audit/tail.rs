@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::files::{Segment, sealed};
+use crate::named_file;
 
 /// Bytes of checkpoints at most.
 const NOTES: u64 = 1 << 20;
@@ -146,7 +147,7 @@ impl End {
 }
 
 fn open(directory: &Path, name: &str) -> io::Result<Option<File>> {
-    match File::open(directory.join(name)) {
+    match named_file::open(&directory.join(name)) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -170,6 +170,10 @@ fn what_cannot_be_done_is_said_in_one_line() {
     let said = who("ops").fails(2, &["models", "--url", "http://127.0.0.1:1"]);
     assert!(said.contains("https"), "{said}");
     let said = who("ops").fails(3, &["models", "--ca", "/dev/null"]);
+    assert!(said.contains("not a regular file"), "{said}");
+    let empty = site.path().join("empty.pem");
+    fs::write(&empty, "").unwrap();
+    let said = who("ops").fails(3, &["models", "--ca", empty.to_str().unwrap()]);
     assert!(said.contains("no certificate"), "{said}");
 }
 
