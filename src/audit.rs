@@ -5,8 +5,8 @@
 //! one. Records name principals, models, codes and features; never a value, a pointer or any
 //! other text of the caller's.
 //!
-//! One thread ([`writer`]) owns the files ([`files`]), the chain ([`chain`]) and the Merkle tree
-//! ([`merkle`]); every second it signs the tree's root ([`note`]). [`verify()`] holds all of it
+//! One thread (`writer`) owns the files (`files`), the chain ([`chain`]) and the Merkle tree
+//! ([`merkle`]); every second it signs the tree's root (`note`). [`verify()`] holds all of it
 //! against a key and against checkpoints kept elsewhere.
 
 use std::{

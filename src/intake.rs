@@ -77,7 +77,7 @@ pub struct Finding {
     pub batch: Option<String>,
     /// How many rows.
     pub rows: usize,
-    /// Lines of the file, most suspect first, [`MAX_LINES`] at most.
+    /// Lines of the file, most suspect first, 200 at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<u64>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Every value may lie within its range and no rule be broken, and yet the row be nobody: a
 //! haematocrit of 3.4, a creatinine in another unit, two fields swapped. The bundle's
-//! `reference.json` describes the patients the model was made for ([`reference`]); [`Screen`]
+//! `reference.json` describes the patients the model was made for ([`mod@reference`]); [`Screen`]
 //! compares a row with them in four ways ([`Channel`]), and [`Calibration`] makes of that one
 //! conformal p-value. A row at or below the reference's alpha goes to a person, with the values
 //! that stand out and what would be typical given the others.

@@ -1,6 +1,6 @@
 //! Fits the distribution of a model's patients: rows → [`RawReference`], aggregates only.
 //!
-//! The order is that of [`super::screen`]: maps, normal distribution, mixture, prototypes, the
+//! The order is that of `super::screen`: maps, normal distribution, mixture, prototypes, the
 //! network, and at last the calibration, on patients that nothing else has seen, with the very
 //! code that will judge them in service. Everything random comes from one seed, and all sums
 //! run in one order, so that the same rows give the same reference on the same kind of machine.
