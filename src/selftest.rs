@@ -39,6 +39,8 @@ use traffic::Traffic;
 
 /// By then a request on loopback has arrived.
 const IN_PROGRESS: Duration = Duration::from_millis(500);
+/// From the last answer until the server has nothing more in hand.
+const AT_REST: Duration = Duration::from_secs(3);
 /// How often the control is tried.
 const CONTROLS: usize = 5;
 
@@ -190,7 +192,9 @@ pub fn run(
     if !unreached.is_empty() {
         return Err(SelftestError::Unreached(unreached.into_iter().collect()));
     }
-    thread::sleep(IN_PROGRESS);
+    // Nobody waits for the answer to what was aborted, and its record may have to wait for a
+    // busy disk.
+    thread::sleep(AT_REST);
 
     progress("scanning", 0, 1);
     let mut found = scan::memory(&subject.memory, &subject.maps, false, &patterns)?;
