@@ -43,7 +43,6 @@ pub mod merkle;
 mod note;
 mod record;
 mod ship;
-mod syntax;
 mod tail;
 mod verify;
 mod writer;

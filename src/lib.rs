@@ -43,6 +43,7 @@ pub mod row;
 #[cfg(feature = "tools")]
 pub mod selftest;
 pub mod trail;
+mod unique_keys;
 
 #[cfg(feature = "tools")]
 pub mod evaluation;

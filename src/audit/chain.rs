@@ -9,7 +9,7 @@ use std::io::Write as _;
 use aws_lc_rs::digest::{SHA256, digest};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::syntax::is_unambiguous;
+use crate::unique_keys::repeated_key;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
@@ -88,7 +88,8 @@ pub fn parse_line(line: &[u8]) -> Option<(u64, Hash)> {
     {
         return None;
     }
-    if !is_unambiguous(line) {
+    // Two readers must not understand a record differently.
+    if !matches!(repeated_key(line), Ok(None)) {
         return None;
     }
     let mut hash = GENESIS;

@@ -1,21 +1,30 @@
-//! The syntax of a record: one JSON object, each of its keys once, at any depth.
+//! JSON whose objects name each key once, at any depth (RFC 8259 section 4 leaves it open).
 //!
-//! A line that two readers understand differently is evidence of nothing.
+//! Of a repeated key one reader takes the first value and another the last. What is signed or
+//! recorded must mean one thing.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Whether a line is a JSON object that repeats no key. Nothing of it is kept.
-pub(super) fn is_unambiguous(line: &[u8]) -> bool {
-    let mut reader = serde_json::Deserializer::from_slice(line);
-    line.starts_with(b"{") && UniqueKeys.deserialize(&mut reader).is_ok() && reader.end().is_ok()
+/// The first key that an object of `json` repeats; an error when it is no JSON, or nested deeper
+/// than `serde_json` follows (128 levels). Nothing else of it is kept.
+pub(crate) fn repeated_key(json: &[u8]) -> Result<Option<String>, serde_json::Error> {
+    let mut repeated = None;
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let walked = UniqueKeys(&mut repeated)
+        .deserialize(&mut reader)
+        .and_then(|()| reader.end());
+    match repeated {
+        Some(key) => Ok(Some(key)),
+        None => walked.map(|()| None),
+    }
 }
 
-/// Walks a value; `serde_json` bounds the recursion, at 128 levels.
-struct UniqueKeys;
+/// Walks a value and stops at the first repeated key, which it leaves behind.
+struct UniqueKeys<'a>(&'a mut Option<String>);
 
-impl<'de> DeserializeSeed<'de> for UniqueKeys {
+impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -23,7 +32,7 @@ impl<'de> DeserializeSeed<'de> for UniqueKeys {
     }
 }
 
-impl<'de> Visitor<'de> for UniqueKeys {
+impl<'de> Visitor<'de> for UniqueKeys<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,16 +42,18 @@ impl<'de> Visitor<'de> for UniqueKeys {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut keys = BTreeSet::new();
         while let Some(key) = map.next_key_seed(Key)? {
-            if !keys.insert(key) {
+            if keys.contains(&key) {
+                *self.0 = Some(key.into_owned());
                 return Err(A::Error::custom("repeated key"));
             }
-            map.next_value_seed(UniqueKeys)?;
+            keys.insert(key);
+            map.next_value_seed(UniqueKeys(&mut *self.0))?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(UniqueKeys)?.is_some() {}
+        while items.next_element_seed(UniqueKeys(&mut *self.0))?.is_some() {}
         Ok(())
     }
 
@@ -71,7 +82,7 @@ impl<'de> Visitor<'de> for UniqueKeys {
     }
 }
 
-/// A key, out of the line itself where it has no escapes.
+/// A key, out of the text itself where it has no escapes.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -100,32 +111,40 @@ impl<'de> Visitor<'de> for Key {
 
 #[cfg(test)]
 mod tests {
-    use super::is_unambiguous;
+    use super::repeated_key;
+
+    fn repeated(json: &str) -> Option<String> {
+        repeated_key(json.as_bytes()).expect(json)
+    }
 
     #[test]
     fn an_object_says_each_thing_once() {
-        for line in [
-            r#"{"a":1,"b":[{"a":-1},{"a":1.5}],"c":{"a":null,"b":true},"d":"\u0061"}"#,
-            "{}",
-        ] {
-            assert!(is_unambiguous(line.as_bytes()), "{line}");
-        }
-        for line in [
+        let once = r#"{"a":1,"b":[{"a":-1},{"a":1.5}],"c":{"a":null,"b":true},"d":"\u0061"}"#;
+        assert_eq!(repeated(once), None);
+        assert_eq!(repeated("{}"), None);
+        for twice in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":1,"\u0061":2}"#,
             r#"{"x":{"a":1,"a":1}}"#,
             r#"{"x":[{"a":1,"a":1}]}"#,
-            r#"{"a":1,}"#,
-            r#"{"a":1}}"#,
-            r#"{"a":1} {"b":1}"#,
-            r#"[{"a":1}]"#,
-            r#"{"a"}"#,
-            "",
         ] {
-            assert!(!is_unambiguous(line.as_bytes()), "{line}");
+            assert_eq!(repeated(twice).as_deref(), Some("a"), "{twice}");
         }
-        assert!(!is_unambiguous(b"{\"a\":\"\xff\"}"));
+    }
+
+    #[test]
+    fn what_is_no_json_says_so() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(!is_unambiguous(deep.as_bytes()));
+        for json in [
+            r#"{"a":1,}"#.as_bytes(),
+            br#"{"a":1}}"#,
+            br#"{"a":1} {"b":1}"#,
+            br#"{"a"}"#,
+            b"",
+            b"{\"a\":\"\xff\"}",
+            deep.as_bytes(),
+        ] {
+            assert!(repeated_key(json).is_err());
+        }
     }
 }
