@@ -19,6 +19,7 @@ use crate::{
 
 mod audit;
 mod change;
+mod metrics;
 mod reports;
 mod routes;
 mod target;

@@ -30,6 +30,7 @@ impl Admission {
 #[derive(Debug)]
 pub struct Admitter {
     places: Arc<Semaphore>,
+    capacity: usize,
     containment: Arc<Containment>,
 }
 
@@ -38,8 +39,20 @@ impl Admitter {
     pub fn new(places: usize, containment: Arc<Containment>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(places)),
+            capacity: places,
             containment,
         }
+    }
+
+    /// How many requests may be in flight at once.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many are.
+    pub fn in_flight(&self) -> usize {
+        self.capacity
+            .saturating_sub(self.places.available_permits())
     }
 
     /// Takes a place for a request to `model`, which must be the one the grant names, and whose

@@ -17,6 +17,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use axum::response::{IntoResponse, Response};
@@ -158,6 +159,10 @@ pub struct Head {
     pub hash: chain::Hash,
     /// The last checkpoint of this process, a signed note.
     pub checkpoint: Option<String>,
+    /// When it was signed, since the Unix epoch.
+    pub checkpoint_time: Option<Duration>,
+    /// How many of the records a checkpoint covers, whichever process signed it.
+    pub proven: u64,
 }
 
 /// Handle to the log's writer.
@@ -179,6 +184,8 @@ impl AuditLog {
             records: 0,
             hash: chain::GENESIS,
             checkpoint: None,
+            checkpoint_time: None,
+            proven: 0,
         }));
         let writer = Writer::open(settings, entries, Arc::clone(&healthy), Arc::clone(&head))?;
         let thread = thread::Builder::new()

@@ -10,6 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, header};
+use metrics::SharedString;
 
 use crate::{
     authz::Role,
@@ -62,6 +63,7 @@ impl Authentication {
 #[derive(Debug)]
 pub struct Principal {
     name: String,
+    label: SharedString,
     roles: Vec<Role>,
     models: Vec<String>,
     authentication: Authentication,
@@ -76,6 +78,12 @@ impl Principal {
     /// come from its token.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// As metrics name it: by its configured name, or `issuer/*`, so that there are no more of them
+    /// than the configuration has.
+    pub fn label(&self) -> SharedString {
+        self.label.clone()
     }
 
     /// What it is.
@@ -110,6 +118,7 @@ impl Principal {
 
     fn of_certificate(config: PrincipalConfig) -> Self {
         Self {
+            label: SharedString::from_shared(config.name.as_str().into()),
             name: config.name,
             roles: config.roles,
             models: config.models,
@@ -419,6 +428,7 @@ impl Principal {
     /// With these claims and a certificate.
     pub(crate) fn example(name: &str, roles: &[Role], models: &[&str]) -> Self {
         Self {
+            label: name.to_owned().into(),
             name: name.to_owned(),
             roles: roles.to_vec(),
             models: models.iter().map(|&name| name.to_owned()).collect(),

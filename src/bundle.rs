@@ -28,6 +28,7 @@ use crate::{
     phi::scrub::scrub_stack,
     row::Row,
     screening::{ReferenceError, Screen},
+    telemetry::{ModelLabels, catalogue},
 };
 
 mod approval;
@@ -126,6 +127,37 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// What a load can come to, as metrics write it.
+    pub const RESULTS: [&str; 11] = [
+        "loaded",
+        "unreadable",
+        "signature",
+        "unsigned",
+        "untrusted",
+        "policy",
+        "not-approved",
+        "model",
+        "reference",
+        "mismatch",
+        "engine",
+    ];
+
+    /// One of [`LoadError::RESULTS`].
+    pub fn result(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "unreadable",
+            Self::Signature { .. } => "signature",
+            Self::Unsigned(_) => "unsigned",
+            Self::Untrusted { .. } => "untrusted",
+            Self::Policy { .. } => "policy",
+            Self::NotApproved { .. } => "not-approved",
+            Self::Model { .. } => "model",
+            Self::Reference { .. } => "reference",
+            Self::Mismatch { .. } => "mismatch",
+            Self::Engine { .. } => "engine",
+        }
+    }
+
     /// Whether the machine is at fault, not the bundle (exit code 3).
     pub fn is_environment(&self) -> bool {
         match self {
@@ -154,6 +186,7 @@ pub struct LoadedModel {
     card: String,
     screen: Option<Screen>,
     engine: Engine<Row>,
+    labels: ModelLabels,
 }
 
 impl LoadedModel {
@@ -177,6 +210,7 @@ impl LoadedModel {
         let card = files.remove("README.md").unwrap_or_default();
         let card = String::from_utf8_lossy(&card).into_owned();
         Ok(Self {
+            labels: ModelLabels::new(&spec),
             spec,
             digest,
             approvers,
@@ -222,6 +256,11 @@ impl LoadedModel {
     /// The distribution of its patients, if one was fitted.
     pub fn screen(&self) -> Option<&Screen> {
         self.screen.as_ref()
+    }
+
+    /// What metrics call it.
+    pub fn labels(&self) -> &ModelLabels {
+        &self.labels
     }
 
     /// Its running networks.
@@ -296,8 +335,11 @@ pub fn engine_spec(
             tolerance: k.tolerance,
         })
         .collect();
+    let labels = ModelLabels::new(spec);
     Ok(EngineSpec {
         model: spec.name.clone(),
+        batch_rows: catalogue::BATCH_ROWS.with([labels.model(), labels.version()]),
+        batch_duration: catalogue::BATCH_DURATION.with([labels.model(), labels.version()]),
         features: NonZeroUsize::new(spec.features.len())
             .ok_or_else(|| mismatch("no features".to_owned()))?,
         members,

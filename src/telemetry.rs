@@ -1,26 +1,32 @@
 //! Metrics: what is counted as it happens, and what is read off when somebody asks.
 //!
-//! Labels are models, versions, actions, dispositions, statuses and codes: all bounded, none of
-//! a caller's choosing. A request's numbers are noted where its answer is written, so that they
-//! count what left, not what was meant to.
+//! All of them are in the [`catalogue`]. A request's numbers are noted where its answer is
+//! written, so that they count what left, not what was meant to.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
-use metrics::{counter, histogram};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{KeyName, Recorder, SharedString};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
 use crate::{
     answer::Disposition,
+    authn::Principal,
     authz::Action,
-    bundle::LoadedModel,
+    bundle::{LoadedModel, model::ModelSpec},
     disposition::{Code, Refusal},
-    trail::Trail,
+    trail::{Stage, Trail},
 };
 
-/// Upper bounds of the request durations, seconds.
-const DURATIONS: [f64; 12] = [
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
-];
+pub mod catalogue;
+pub(crate) mod process;
+
+use catalogue::{
+    ANSWERS, ATYPICAL, CALLER_ANSWERS, CODES, FLAGGED_FEATURES, Kind, REQUEST_DURATION,
+    STAGE_DURATION, UNANSWERED,
+};
+
 /// Durations wait in memory until they are put into buckets, this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -40,15 +46,13 @@ pub enum TelemetryError {
 }
 
 impl Telemetry {
-    /// Counts from now on, for this whole process.
+    /// Counts from now on, for this whole process. Models loaded before are not counted, so this
+    /// comes first.
     pub fn install() -> Result<Self, TelemetryError> {
-        let durations = Matcher::Full("vitalgate_request_duration_seconds".to_owned());
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(durations, &DURATIONS)?
-            .build_recorder();
+        let recorder = recorder()?;
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Installed)?;
-        describe();
+        begin();
         Ok(Self(handle))
     }
 
@@ -66,52 +70,198 @@ impl Telemetry {
     }
 }
 
-fn describe() {
-    metrics::describe_counter!(
-        "vitalgate_answers_total",
-        "Requests answered, by what became of them"
-    );
-    metrics::describe_counter!(
-        "vitalgate_codes_total",
-        "Reasons given in answers; an answer may have several"
-    );
-    metrics::describe_counter!(
-        "vitalgate_unanswered_total",
-        "Connections and request heads that ended before there was a request to answer"
-    );
-    metrics::describe_histogram!(
-        "vitalgate_request_duration_seconds",
-        "From a request's head to its decision"
-    );
+/// A recorder that knows the catalogue.
+pub(crate) fn recorder() -> Result<PrometheusRecorder, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in catalogue::ALL {
+        if let Kind::Histogram(bounds) = metric.kind {
+            let name = Matcher::Full(metric.name.to_owned());
+            builder = builder.set_buckets_for_metric(name, bounds)?;
+        }
+    }
+    let recorder = builder.build_recorder();
+    for metric in catalogue::ALL {
+        let (name, help) = (
+            KeyName::from_const_str(metric.name),
+            SharedString::const_str(metric.help),
+        );
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(name, None, help),
+            Kind::Gauge => recorder.describe_gauge(name, None, help),
+            Kind::Histogram(_) => recorder.describe_histogram(name, None, help),
+        }
+    }
+    Ok(recorder)
 }
+
+/// A counter that appears with its first event hides that event from `increase()`: those that an
+/// alert watches begin at zero.
+fn begin() {
+    catalogue::AUDIT_FAILURES.with([]).absolute(0);
+    for code in Code::ALL.iter().filter(|code| code.status() == 0) {
+        UNANSWERED.with([code.as_str().into()]).absolute(0);
+    }
+    for result in crate::bundle::LoadError::RESULTS {
+        catalogue::MODEL_LOADS.with([result.into()]).absolute(0);
+    }
+}
+
+/// A model's labels, made once when it is loaded.
+#[derive(Clone, Debug)]
+pub struct ModelLabels {
+    model: SharedString,
+    version: SharedString,
+    features: Vec<SharedString>,
+}
+
+impl ModelLabels {
+    /// Of a model whose bundle was verified.
+    pub fn new(spec: &ModelSpec) -> Self {
+        let shared = |text: &str| SharedString::from_shared(text.into());
+        Self {
+            model: shared(&spec.name),
+            version: shared(&spec.version.to_string()),
+            features: spec.features.iter().map(|f| shared(&f.name)).collect(),
+        }
+    }
+
+    /// Of requests that reached no model.
+    const NONE: &Self = &Self {
+        model: SharedString::const_str(""),
+        version: SharedString::const_str(""),
+        features: Vec::new(),
+    };
+
+    /// Its name.
+    pub fn model(&self) -> SharedString {
+        self.model.clone()
+    }
+
+    /// Its version.
+    pub fn version(&self) -> SharedString {
+        self.version.clone()
+    }
+
+    /// Name of a feature, by its index.
+    pub fn feature(&self, index: usize) -> SharedString {
+        self.features.get(index).cloned().unwrap_or_default()
+    }
+}
+
+/// One histogram a stage, looked up once.
+static STAGES: LazyLock<[metrics::Histogram; Stage::ALL.len()]> =
+    LazyLock::new(|| Stage::ALL.map(|stage| STAGE_DURATION.with([stage.as_str().into()])));
 
 /// Notes an answer that is about to leave.
 pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
-    let (model, version) = match trail.model.as_deref().map(LoadedModel::spec) {
-        Some(spec) => (spec.name.clone(), spec.version.to_string()),
-        None => (String::new(), String::new()),
-    };
+    let labels = trail.model.as_deref().map(LoadedModel::labels);
+    let labels = labels.unwrap_or(ModelLabels::NONE);
     let action = trail.action.map_or("", Action::as_str);
     let outcome = disposition.outcome().as_str();
-    counter!(
-        "vitalgate_answers_total",
-        "action" => action,
-        "disposition" => outcome,
-        "status" => disposition.status().to_string(),
-        "model" => model.clone(),
-        "version" => version.clone(),
-    )
-    .increment(1);
+    let status = status_text(disposition.status());
+    ANSWERS
+        .with([
+            action.into(),
+            outcome.into(),
+            status.into(),
+            labels.model(),
+            labels.version(),
+        ])
+        .increment(1);
     for code in disposition.codes() {
-        let (model, version) = (model.clone(), version.clone());
-        counter!("vitalgate_codes_total", "code" => code.as_str(), "model" => model, "version" => version)
+        CODES
+            .with([code.as_str().into(), labels.model(), labels.version()])
             .increment(1);
     }
-    histogram!("vitalgate_request_duration_seconds", "action" => action, "disposition" => outcome)
+    if let Some(principal) = trail.principal.as_deref().map(Principal::label) {
+        CALLER_ANSWERS
+            .with([principal, outcome.into()])
+            .increment(1);
+    }
+    if let Some(channel) = trail.atypical {
+        let channel = channel.as_str().into();
+        ATYPICAL
+            .with([labels.model(), labels.version(), channel])
+            .increment(1);
+    }
+    if let Some(model) = trail.model.as_deref() {
+        for name in disposition.features() {
+            let Some(index) = model.spec().by_name.get(name) else {
+                continue;
+            };
+            let (feature, outcome) = (labels.feature(*index), outcome.into());
+            FLAGGED_FEATURES
+                .with([labels.model(), labels.version(), feature, outcome])
+                .increment(1);
+        }
+    }
+    REQUEST_DURATION
+        .with([action.into(), outcome.into()])
         .record(trail.elapsed().as_secs_f64());
+    for (stage, micros) in trail.stages() {
+        if let Some(histogram) = STAGES.get(stage.index()) {
+            histogram.record(f64::from(*micros) / 1e6);
+        }
+    }
 }
 
 /// Notes something that ended without an answer of ours.
 pub(crate) fn unanswered(refusal: Refusal) {
-    counter!("vitalgate_unanswered_total", "code" => Code::as_str(refusal.code)).increment(1);
+    UNANSWERED
+        .with([Code::as_str(refusal.code).into()])
+        .increment(1);
+}
+
+/// A number as Prometheus has them.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact below 2^53, which nothing here reaches"
+)]
+pub(crate) fn number(n: u64) -> f64 {
+    n as f64
+}
+
+/// As [`number`].
+pub(crate) fn count(n: usize) -> f64 {
+    u64::try_from(n).map_or(f64::INFINITY, number)
+}
+
+/// A status as a label. All that the table of codes has, and no others.
+fn status_text(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        413 => "413",
+        415 => "415",
+        422 => "422",
+        429 => "429",
+        500 => "500",
+        503 => "503",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_of_a_code_has_a_label() {
+        for status in Code::ALL.iter().map(|code| code.status()) {
+            assert!(status == 0 || status_text(status) == status.to_string());
+        }
+    }
+
+    #[test]
+    fn stages_are_at_their_index() {
+        for (index, stage) in Stage::ALL.iter().enumerate() {
+            assert_eq!(stage.index(), index);
+        }
+    }
 }

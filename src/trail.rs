@@ -43,6 +43,27 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 12] = [
+        Self::Authenticate,
+        Self::Authorize,
+        Self::Admit,
+        Self::Receive,
+        Self::Parse,
+        Self::Ranges,
+        Self::Consistency,
+        Self::Distribution,
+        Self::Clear,
+        Self::Infer,
+        Self::Agree,
+        Self::Harden,
+    ];
+
+    /// Its place in [`Stage::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// As audit records write it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,5 @@
 //! What there is to know about the server.
 
-use metrics::gauge;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 
 use super::Administration;
@@ -91,7 +89,7 @@ fn hold<'s>(model: &LoadedModel, stopped: &'s Stopped) -> Option<&'s Hold> {
     stopped.model(&model.spec().name, model.spec().version)
 }
 
-fn model_state(model: &LoadedModel, stopped: &Stopped) -> &'static str {
+pub(super) fn model_state(model: &LoadedModel, stopped: &Stopped) -> &'static str {
     if hold(model, stopped).is_some() {
         "quarantined"
     } else if !model.engine().is_alive() {
@@ -150,63 +148,5 @@ pub(super) fn subject(subject: &Subject, stopped: &Stopped) -> Value {
             })
         }
         Subject::Deployments => json!({"read_only": stopped.read_only()}),
-    }
-}
-
-/// Everything that was counted, and what can be read off now, in the Prometheus text format.
-pub(super) fn metrics(of: &Administration) -> String {
-    // A recorder of its own, so that a model that is gone leaves no gauge behind.
-    let recorder = PrometheusBuilder::new().build_recorder();
-    metrics::with_local_recorder(&recorder, || read_off(of));
-    of.telemetry.render() + &recorder.handle().render()
-}
-
-fn read_off(of: &Administration) {
-    let application = &of.application;
-    let stopped = application.pipeline.containment.stopped();
-    let models = application.pipeline.models.all();
-    let flag = |on: bool| if on { 1.0 } else { 0.0 };
-    let count = |n: usize| u32::try_from(n).map_or(f64::INFINITY, f64::from);
-    let version = env!("CARGO_PKG_VERSION");
-    gauge!("vitalgate_build_info", "version" => version, "onnxruntime" => inference::VERSION)
-        .set(1.0);
-    gauge!("process_start_time_seconds").set(of.started.as_secs_f64());
-    gauge!("vitalgate_draining").set(flag(application.drain.is_cancelled()));
-    gauge!("vitalgate_audit_log_healthy").set(flag(application.audit.is_healthy()));
-    gauge!("vitalgate_audit_log_queued_records").set(count(application.audit.queued()));
-    gauge!("vitalgate_read_only").set(flag(stopped.read_only().is_some()));
-    gauge!("vitalgate_callers_quarantined").set(count(stopped.callers().count()));
-    for state in ["serving", "quarantined", "failed", "policy-expired"] {
-        let in_it = models.iter().filter(|m| model_state(m, &stopped) == state);
-        gauge!("vitalgate_models", "state" => state).set(count(in_it.count()));
-    }
-    for model in &models {
-        let spec = model.spec();
-        let (name, version) = (spec.name.clone(), spec.version.to_string());
-        gauge!(
-            "vitalgate_model_info",
-            "model" => name.clone(),
-            "version" => version.clone(),
-            "digest" => format!("sha256:{}", model.digest()),
-            "provider" => model.engine().provider().name(),
-        )
-        .set(1.0);
-        gauge!("vitalgate_inference_queued_rows", "model" => name, "version" => version)
-            .set(count(model.engine().queued_rows()));
-    }
-    for (name, outcome) in application.reloads.snapshot() {
-        let good = outcome.failure.is_none();
-        gauge!("vitalgate_reload_good", "of" => name.clone()).set(flag(good));
-        for (result, count) in [
-            ("success", outcome.successes),
-            ("failure", outcome.failures),
-        ] {
-            metrics::counter!("vitalgate_reloads_total", "of" => name.clone(), "result" => result)
-                .absolute(count);
-        }
-    }
-    if let Authority::Policy(in_force) = &*of.deployer.authority() {
-        let expires = in_force.terms().expires() - time::OffsetDateTime::UNIX_EPOCH;
-        gauge!("vitalgate_release_policy_expiry_timestamp_seconds").set(expires.as_seconds_f64());
     }
 }

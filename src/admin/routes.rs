@@ -13,7 +13,7 @@ use hyper::body::Body as _;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Administration, Declined, audit, change, reports,
+    Administration, Declined, audit, change, metrics, reports,
     target::{Ask, Change, Named, Report},
 };
 use crate::{
@@ -207,7 +207,7 @@ impl Call {
             .mark(Stage::Authorize, granted)
             .map_err(|refusal| not_granted(refusal, action))?;
         let answer = match report {
-            Report::Metrics => return Ok(Disposition::Exposition(reports::metrics(of))),
+            Report::Metrics => return Ok(Disposition::Exposition(metrics::exposition(of)?)),
             Report::State => reports::state(of),
             Report::Models => reports::models(of, principal),
             Report::Callers => reports::callers(of),

@@ -29,7 +29,11 @@ use super::{
     ship::{Shipper, Spool},
     verify::{self, Trusted, Verified},
 };
-use crate::{clock, config::AuditMode};
+use crate::{
+    clock,
+    config::AuditMode,
+    telemetry::catalogue::{AUDIT_COMMIT, AUDIT_FAILURES},
+};
 
 /// In mode `written`, dirty data is synced to disk this often.
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
@@ -123,6 +127,7 @@ impl Writer {
         }
         writer.dirty = true;
         writer.checkpoint().map_err(failed)?;
+        writer.publish(None);
         Ok(writer)
     }
 
@@ -133,7 +138,9 @@ impl Writer {
                 Ok(entry) => {
                     batch.push(entry);
                     batch.extend(self.entries.try_iter().take(BATCH - 1));
+                    let started = clock::monotonic();
                     let committed = self.commit(&batch, &mut lines, &mut leaves);
+                    AUDIT_COMMIT.with([]).record(started.elapsed());
                     let accepted = committed.is_ok();
                     self.judged(committed);
                     for Entry {
@@ -318,8 +325,10 @@ impl Writer {
         let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
         head.records = self.chain.next;
         head.hash = self.chain.head;
+        head.proven = self.checkpointed.unwrap_or(0);
         if checkpoint.is_some() {
             head.checkpoint = checkpoint;
+            head.checkpoint_time = Some(clock::since_epoch());
         }
     }
 
@@ -334,6 +343,7 @@ impl Writer {
             Ok(()) if !was => tracing::info!("audit log: it takes records again"),
             Ok(()) => {}
             Err(error) => {
+                AUDIT_FAILURES.with([]).increment(1);
                 self.open = false;
                 if was {
                     tracing::error!(%error, "audit log: it takes no records; answers are withheld");

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use metrics::SharedString;
 use serde_json::Value;
 
 use super::{
@@ -231,29 +232,37 @@ impl Issuer {
             return Err(Code::TokenClaimMissing);
         }
         let subject = claims.text(claim).ok_or(Code::TokenClaimInvalid)?;
-        let (name, roles, models, names_clinician) = if let Some(caller) = self.callers.get(subject)
-        {
-            let caller = caller.clone();
-            (
-                caller.name,
-                caller.roles,
-                caller.models,
-                caller.names_clinician,
-            )
-        } else {
-            let (roles, models) = self.mapped_roles(claims).ok_or(Code::TokenSubject)?;
-            if !is_identifier(subject) {
-                return Err(Code::TokenClaimInvalid);
-            }
-            let name = format!("{}/{subject}", self.config.name);
-            (name, roles, models, false)
-        };
+        let (name, label, roles, models, names_clinician) =
+            if let Some(caller) = self.callers.get(subject) {
+                let caller = caller.clone();
+                (
+                    caller.name.clone(),
+                    caller.name,
+                    caller.roles,
+                    caller.models,
+                    caller.names_clinician,
+                )
+            } else {
+                let (roles, models) = self.mapped_roles(claims).ok_or(Code::TokenSubject)?;
+                if !is_identifier(subject) {
+                    return Err(Code::TokenClaimInvalid);
+                }
+                let name = format!("{}/{subject}", self.config.name);
+                (
+                    name,
+                    format!("{}/*", self.config.name),
+                    roles,
+                    models,
+                    false,
+                )
+            };
         let one_of = |claim: &str, values: &[String]| {
             let said = claims.texts(claim).unwrap_or_default();
             said.iter().any(|s| values.iter().any(|v| v == s))
         };
         Ok(Principal {
             name,
+            label: SharedString::from_shared(label.into()),
             roles,
             models,
             authentication: how,

@@ -8,6 +8,7 @@ use super::{Authority, LoadError, LoadedModel, approve};
 use crate::{
     config::ServedModel,
     inference::{Execution, Runtime},
+    telemetry::catalogue::MODEL_LOADS,
 };
 
 /// By name and version.
@@ -20,6 +21,19 @@ pub struct Models(ArcSwap<Table>);
 
 /// Verifies, approves and starts one version of a model.
 pub(crate) fn load(
+    repository: &Path,
+    served: &ServedModel,
+    authority: &Authority,
+    runtime: &Runtime,
+    execution: Execution,
+) -> Result<LoadedModel, LoadError> {
+    let loaded = verify_and_start(repository, served, authority, runtime, execution);
+    let result = loaded.as_ref().map_or_else(LoadError::result, |_| "loaded");
+    MODEL_LOADS.with([result.into()]).increment(1);
+    loaded
+}
+
+fn verify_and_start(
     repository: &Path,
     served: &ServedModel,
     authority: &Authority,

@@ -99,6 +99,8 @@ pub(crate) fn serve(
     ready: impl FnOnce(&Config),
 ) -> Result<(), Failure> {
     let hardening = Hardening::apply(heap::is_wiped());
+    // What is loaded from here on is counted.
+    let telemetry = Telemetry::install().map_err(Failure::environment)?;
     let containment = open_containment(config.admin.as_ref())?;
     // First: from here on its files are watched, and models take their time.
     let access = access_policy(&config)?;
@@ -113,7 +115,6 @@ pub(crate) fn serve(
     log_access(&config, policies, &warnings);
     let identifiers = Identifiers::load(&config.keys.fleet, &config.keys.pseudonym)
         .map_err(Failure::environment)?;
-    let telemetry = Telemetry::install().map_err(Failure::environment)?;
     let settings = audit::Settings::load(&config.audit).map_err(Failure::environment)?;
     let (audit, audit_writer) = AuditLog::open(settings).map_err(Failure::environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -175,6 +175,8 @@ fn worker(runtime: &Runtime, spec: &EngineSpec, provider: Provider) -> Result<Wo
         features,
         max_batch,
         after_run: spec.after_run,
+        batch_rows: spec.batch_rows.clone(),
+        batch_duration: spec.batch_duration.clone(),
         packed: Zeroizing::new(Vec::with_capacity(max_batch.saturating_mul(features))),
     })
 }

@@ -23,6 +23,10 @@ pub struct EngineSpec {
     pub limits: Limits,
     /// Called on the worker's thread after every batch, before the answers leave: wipes its stack.
     pub after_run: fn(),
+    /// Told how many rows each batch has.
+    pub batch_rows: metrics::Histogram,
+    /// Told how long each batch takes, seconds.
+    pub batch_duration: metrics::Histogram,
 }
 
 /// One network of a model.

@@ -89,6 +89,8 @@ fn spec(onnx: Vec<u8>, answer: f32) -> EngineSpec {
         execution: Execution::Cpu,
         limits: Limits::default(),
         after_run: || (),
+        batch_rows: metrics::Histogram::noop(),
+        batch_duration: metrics::Histogram::noop(),
     }
 }
 

@@ -9,7 +9,11 @@ use tokio::sync::oneshot;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::session::Network;
-use crate::phi::measures::{Measure, in_force};
+use crate::{
+    clock,
+    phi::measures::{Measure, in_force},
+    telemetry::count,
+};
 
 /// A row that can be scored in place. It holds a patient's values, so it travels as one box and
 /// is never moved by value.
@@ -66,6 +70,8 @@ pub(super) struct Worker {
     pub(super) features: usize,
     pub(super) max_batch: usize,
     pub(super) after_run: fn(),
+    pub(super) batch_rows: metrics::Histogram,
+    pub(super) batch_duration: metrics::Histogram,
     /// `max_batch` rows, allocated once so that it never moves.
     pub(super) packed: Zeroizing<Vec<f32>>,
 }
@@ -90,7 +96,10 @@ impl Worker {
                 batch.retain(|job| {
                     !job.reply.is_closed() && job.row.inputs().len() == self.features
                 });
+                let started = clock::monotonic();
                 self.score(&mut batch);
+                self.batch_rows.record(count(batch.len()));
+                self.batch_duration.record(started.elapsed());
                 (self.after_run)();
             }));
             if scored.is_err() {

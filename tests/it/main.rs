@@ -45,6 +45,8 @@ mod identity_provider;
 #[cfg(test)]
 mod incident_response;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod odd_inputs;
 #[cfg(test)]
 mod phi;

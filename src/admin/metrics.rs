@@ -1,0 +1,112 @@
+//! Everything that was counted, and what can be read off the server when somebody asks.
+
+use super::{Administration, reports::model_state};
+use crate::{
+    bundle::{Authority, LoadedModel},
+    containment::Stopped,
+    disposition::Code,
+    inference,
+    telemetry::{self, catalogue as c, count, number},
+};
+
+/// All metrics, in the Prometheus text format.
+pub(super) fn exposition(of: &Administration) -> Result<String, Code> {
+    // A recorder of its own, so that a model that is gone leaves no gauge behind.
+    let recorder = telemetry::recorder().map_err(|_| Code::Internal)?;
+    metrics::with_local_recorder(&recorder, || read_off(of));
+    Ok(of.telemetry.render() + &recorder.handle().render())
+}
+
+fn read_off(of: &Administration) {
+    let application = &of.application;
+    let stopped = application.pipeline.containment.stopped();
+    let version = env!("CARGO_PKG_VERSION");
+    c::BUILD_INFO
+        .with([version.into(), inference::VERSION.into()])
+        .set(1.0);
+    c::START_TIME.with([]).set(of.started.as_secs_f64());
+    telemetry::process::read_off();
+    for (measure, outcome) in application.hardening.measures() {
+        c::HARDENING.with([measure.into()]).set(flag(outcome.done));
+    }
+    let admitter = &application.pipeline.admitter;
+    c::IN_FLIGHT.with([]).set(count(admitter.in_flight()));
+    c::PLACES.with([]).set(count(admitter.capacity()));
+    c::DRAINING
+        .with([])
+        .set(flag(application.drain.is_cancelled()));
+    c::READ_ONLY
+        .with([])
+        .set(flag(stopped.read_only().is_some()));
+    c::CALLERS_QUARANTINED
+        .with([])
+        .set(count(stopped.callers().count()));
+    for (name, outcome) in application.reloads.snapshot() {
+        let good = outcome.failure.is_none();
+        c::RELOAD_GOOD.with([name.clone().into()]).set(flag(good));
+        for (result, times) in [
+            ("success", outcome.successes),
+            ("failure", outcome.failures),
+        ] {
+            c::RELOADS
+                .with([name.clone().into(), result.into()])
+                .absolute(times);
+        }
+    }
+    audit_log(of);
+    models(&application.pipeline.models.all(), &stopped);
+    release_policy(of);
+}
+
+fn audit_log(of: &Administration) {
+    let audit = &of.application.audit;
+    let head = audit.head();
+    c::AUDIT_HEALTHY.with([]).set(flag(audit.is_healthy()));
+    c::AUDIT_QUEUED.with([]).set(count(audit.queued()));
+    c::AUDIT_RECORDS.with([]).set(number(head.records));
+    let unproven = head.records.saturating_sub(head.proven);
+    c::AUDIT_UNPROVEN.with([]).set(number(unproven));
+    if let Some(time) = head.checkpoint_time {
+        c::AUDIT_CHECKPOINT.with([]).set(time.as_secs_f64());
+    }
+}
+
+fn models(models: &[std::sync::Arc<LoadedModel>], stopped: &Stopped) {
+    for state in ["serving", "quarantined", "failed", "policy-expired"] {
+        let in_it = models.iter().filter(|m| model_state(m, stopped) == state);
+        c::MODELS.with([state.into()]).set(count(in_it.count()));
+    }
+    for model in models {
+        let (labels, engine) = (model.labels(), model.engine());
+        let digest = format!("sha256:{}", model.digest());
+        let (provider, state) = (engine.provider().name(), model_state(model, stopped));
+        c::MODEL_INFO
+            .with([
+                labels.model(),
+                labels.version(),
+                digest.into(),
+                provider.into(),
+                state.into(),
+            ])
+            .set(1.0);
+        c::QUEUED_ROWS
+            .with([labels.model(), labels.version()])
+            .set(count(engine.queued_rows()));
+    }
+}
+
+fn release_policy(of: &Administration) {
+    let authority = of.deployer.authority();
+    let enforced = matches!(&*authority, Authority::Policy(_));
+    c::POLICY_ENFORCED.with([]).set(flag(enforced));
+    if let Authority::Policy(in_force) = &*authority {
+        let terms = in_force.terms();
+        let expires = terms.expires() - time::OffsetDateTime::UNIX_EPOCH;
+        c::POLICY_SERIAL.with([]).set(number(terms.serial()));
+        c::POLICY_EXPIRY.with([]).set(expires.as_seconds_f64());
+    }
+}
+
+fn flag(on: bool) -> f64 {
+    if on { 1.0 } else { 0.0 }
+}
