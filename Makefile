@@ -17,7 +17,7 @@ ICU_DATA ?= ../shared/data/icu2012_ab.csv
 ICU_SNAPSHOTS ?= ../shared/data/icu2012_ab_snapshots.csv
 ROWS := target/rows
 
-.PHONY: help run test teeth lint reproduce fit bench phi-cost clean
+.PHONY: help run test teeth lint reproduce fit bench compare phi-cost clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,10 @@ fit: $(TRAIN_VENV)/ready  ## Fit the demo models' reference.json anew (needs the
 
 bench: $(ONNXRUNTIME)  ## Measure
 	cargo bench --locked
+
+compare: $(ONNXRUNTIME)  ## Measure against a bare handler and nginx (needs nginx)
+	cargo build --release --locked --workspace
+	$(PYTHON) loadtest/compare.py
 
 phi-cost: $(ONNXRUNTIME)  ## Measure processor time a request, scrubbed and unscrubbed
 	cargo run --release --locked --features phi-teeth -- selftest phi-cost
