@@ -16,6 +16,7 @@ use zeroize::Zeroize;
 
 use crate::{bundle::model::ModelSpec, clinical::Consistent, phi::Phi, row::Row};
 
+mod agreement;
 mod calibration;
 mod channel;
 mod curve;
@@ -42,6 +43,7 @@ mod tests;
 
 use self::reference::{FORMAT, MAX_BYTES, RawReference};
 pub use self::{
+    agreement::Agreement,
     calibration::{Calibration, Judgement},
     channel::{CHANNELS, Channel},
     curve::Curve,
@@ -90,12 +92,23 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Wipes a thread's working memory whichever way the work with it ends.
+struct Wiped<'s>(&'s mut Scratch);
+
+impl Drop for Wiped<'_> {
+    fn drop(&mut self) {
+        self.0.wipe();
+    }
+}
+
 /// Compares a row with the patients the model was made for; without a fitted reference, nothing
 /// is compared and the answer says so.
 pub fn check_distribution(screen: Option<&Screen>, consistent: Consistent) -> InDistribution {
     let mut row = consistent.into_row();
     if let Some(screen) = screen {
         SCRATCH.with_borrow_mut(|scratch| {
+            let wiped = Wiped(scratch);
+            let scratch = &mut *wiped.0;
             // A value filled in by the bundle's policy is no evidence of anything.
             let values = row.values().iter().enumerate();
             let measured = values.map(|(index, value)| {
@@ -116,7 +129,6 @@ pub fn check_distribution(screen: Option<&Screen>, consistent: Consistent) -> In
                 driver: judgement.channel(),
                 flagged: judgement.flagged,
             }));
-            scratch.wipe();
         });
     }
     InDistribution(row)
@@ -156,4 +168,10 @@ impl Screen {
         }
         Self::new(&raw).map(Some)
     }
+}
+
+/// A share of a count.
+fn ratio(part: usize, whole: usize) -> f64 {
+    let number = |n| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    number(part) / number(whole)
 }

@@ -145,6 +145,12 @@ impl ModelSpec {
         let rules = rules(raw.consistency, &features, &by_name)?;
         members(&raw.members, raw.agreement)?;
         outcome(&raw.outcome, raw.output)?;
+        if !(raw.review.budget > 0.0 && raw.review.budget <= 0.5) {
+            return Err(invalid(
+                "review.budget",
+                "must lie above 0 and be at most 0.5",
+            ));
+        }
         let known_answers = known_answers(raw.known_answers, features.len(), &raw.members)?;
         Ok(Arc::new(Self {
             name: raw.name,

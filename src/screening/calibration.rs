@@ -11,6 +11,7 @@
 use super::{
     CHANNELS, Channel, ReferenceError,
     curve::Curve,
+    ratio,
     reference::{RawCalibration, RawStratum},
 };
 
@@ -151,9 +152,4 @@ impl Stratum {
             scores: raw.scores.clone(),
         })
     }
-}
-
-fn ratio(part: usize, whole: usize) -> f64 {
-    let number = |n| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-    number(part) / number(whole)
 }

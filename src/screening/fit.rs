@@ -328,6 +328,8 @@ pub fn fit(
             shares: options.shares.to_vec(),
             strata: vec![calibrate::placeholder(options.alpha)],
         },
+        agreement: None,
+        budget: None,
     };
     let screen = Screen::new(&reference)?;
     let aside_scores = score(&screen, &calibration, traits, options);

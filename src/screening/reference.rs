@@ -34,6 +34,46 @@ pub struct RawReference {
     pub prototypes: RawPrototypes,
     /// What the scores of patients who were kept aside look like.
     pub calibration: RawCalibration,
+    /// How far the networks disagreed about patients whom they had not seen; absent when `fit`
+    /// had no networks to ask, or one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<RawAgreement>,
+    /// How the share of patients that a person may have to look at was divided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<RawBudget>,
+}
+
+/// The members' disagreement about patients kept aside.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAgreement {
+    /// The share of patients like these that may be flagged.
+    pub alpha: f64,
+    /// Largest accepted difference between two members' logits.
+    pub bound: f64,
+    /// The patients' differences, ascending.
+    pub calibration: Vec<f32>,
+}
+
+/// Shares of in-distribution patients.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBudget {
+    /// Rejected or sent to review by all screens together, at most: the bundle's
+    /// `review.budget`.
+    pub total: f64,
+    /// Stopped by a range, as measured on the rows that have every required value.
+    pub ranges: f64,
+    /// Stopped by a consistency rule and nothing before it, as measured.
+    pub consistency: f64,
+    /// Stopped for too many missing values only, as measured.
+    pub missing: f64,
+    /// Given to the distribution screen: its alpha.
+    pub distribution: f64,
+    /// Given to the agreement of the networks: its alpha.
+    pub agreement: f64,
+    /// Given to nobody.
+    pub reserve: f64,
 }
 
 /// How a reference was fitted: enough to do it again with the same rows.

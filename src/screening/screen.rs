@@ -15,7 +15,7 @@
 //! 7. *Prototype*: distance to the nearest typical patient, in whitened scores.
 
 use super::{
-    CHANNELS, ReferenceError,
+    Agreement, CHANNELS, ReferenceError,
     calibration::{Calibration, Judgement},
     curve::Curve,
     dense::{Dense, exp_in_place},
@@ -47,6 +47,7 @@ pub struct Screen {
     whitening: Dense,
     prototypes: Dense,
     calibration: Calibration,
+    agreement: Option<Agreement>,
 }
 
 #[derive(Clone, Debug)]
@@ -178,6 +179,7 @@ impl Screen {
             whitening: square("prototypes", mean, &raw.prototypes.whitening)?,
             prototypes: matrix("prototypes", &raw.prototypes.centroids, d, MAX_PROTOTYPES)?,
             calibration: Calibration::new(&raw.calibration)?,
+            agreement: raw.agreement.as_ref().map(Agreement::new).transpose()?,
         };
         if screen.mean.len() != d {
             return Err(invalid("gaussian", "one mean a feature"));
@@ -193,6 +195,11 @@ impl Screen {
     /// The calibrated thresholds.
     pub fn calibration(&self) -> &Calibration {
         &self.calibration
+    }
+
+    /// How far the networks may disagree, if the fit asked them.
+    pub fn agreement(&self) -> Option<&Agreement> {
+        self.agreement.as_ref()
     }
 
     /// The normal score of a feature's value.

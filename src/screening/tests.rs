@@ -86,6 +86,8 @@ fn reference(rng: &mut ChaCha8Rng) -> RawReference {
                 scores: (0..99_u8).map(|i| 0.05 * f32::from(i)).collect(),
             }],
         },
+        agreement: None,
+        budget: None,
     }
 }
 

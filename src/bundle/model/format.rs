@@ -200,6 +200,14 @@ pub struct ReviewSpec {
     pub policy: ReviewPolicy,
     /// More missing values than this lead to review.
     pub max_missing: u32,
+    /// The share of patients like the model's own that all screens together may reject or send
+    /// to review; `fit` divides it among them.
+    #[serde(default = "usual_budget")]
+    pub budget: f64,
+}
+
+fn usual_budget() -> f64 {
+    0.05
 }
 
 /// Whether a flagged input's prediction is released.
