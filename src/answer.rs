@@ -9,14 +9,16 @@ use axum::{
 use serde::Serialize;
 use serde_json::Value;
 
+mod body;
+mod problem;
+use body::Answer;
+use problem::{challenge, problem, rejected, step_up};
+
 use crate::{
     bundle::model::ModelSpec,
-    disposition::{Code, Finding, Outcome, Refusal, Rejection, ReviewReason},
+    disposition::{Code, Outcome, Refusal, Rejection, ReviewReason},
     hardening::Hardened,
-    phi::Phi,
-    review::{Clearance, Handling, Withheld},
-    row::FeatureSet,
-    screening::{Channel, Oddness},
+    review::{Clearance, Withheld},
     telemetry,
     trail::Trail,
 };
@@ -51,13 +53,19 @@ impl Disposition {
     /// The outcome.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Predicted(h) if h.clearance == Clearance::Clear => Outcome::Predicted,
-            Self::Predicted(_) | Self::Review(_) => Outcome::Review,
+            Self::Predicted(h) if h.clearance == Clearance::Attached => Outcome::Review,
+            Self::Predicted(_) => Outcome::Predicted,
+            Self::Review(_) => Outcome::Review,
             Self::Rejected(_) => Outcome::Rejected,
             Self::Refused(_) | Self::Declined { .. } => Outcome::Refused,
             Self::Answered(_) | Self::Exposition(_) => Outcome::Answered,
             Self::Announced => Outcome::Announced,
         }
+    }
+
+    /// Whether a prediction leaves because somebody overrode a review.
+    pub fn is_overridden(&self) -> bool {
+        matches!(self, Self::Predicted(h) if h.clearance == Clearance::Overridden)
     }
 
     /// The HTTP status.
@@ -114,209 +122,21 @@ fn features_of(reasons: &[ReviewReason]) -> Vec<usize> {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
-    id: &'a str,
-    disposition: &'static str,
-    model: Option<ModelName<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prediction: Option<Prediction<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<Reason<'a>>,
-    screening: Screening<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scores: Option<Scores>,
-}
-
-#[derive(Serialize)]
 struct ModelName<'a> {
     name: &'a str,
     version: u32,
     digest: String,
 }
 
-/// RFC 9457 problem details. The `type` is a stable name, not an address to fetch.
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    code: &'static str,
-    disposition: &'static str,
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<ModelName<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<InputError<'a>>,
-}
-
-/// One fault of a rejected input.
-#[derive(Serialize)]
-struct InputError<'a> {
-    code: &'static str,
-    pointer: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    feature: Option<&'a str>,
-    detail: String,
-}
-
-#[derive(Serialize)]
-struct Prediction<'a> {
-    outcome: &'a str,
-    probability: f64,
-    precision: f64,
-    band: &'a str,
-}
-
-#[derive(Serialize)]
-struct Reason<'a> {
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    feature: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pointer: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    features: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    findings: Vec<Found<'a>>,
-    message: &'a str,
-}
-
-/// A value that stands out, as it was given, and what would be typical given the others.
-#[derive(Serialize)]
-struct Found<'a> {
-    feature: &'a str,
-    value: f64,
-    typical: f64,
-    unit: &'a str,
-}
-
-/// What an attacker would learn from; only for those who may read scores.
-#[derive(Serialize)]
-struct Scores {
-    distribution: serde_json::Map<String, Value>,
-}
-
-impl Scores {
-    /// Conformal p-values: of the decision and of each channel.
-    fn new(trail: &Trail, oddness: Option<&Phi<Oddness>>) -> Option<Self> {
-        let oddness = oddness.filter(|_| trail.may_read_scores)?.expose();
-        let mut distribution = serde_json::Map::new();
-        distribution.insert("p".to_owned(), oddness.p.into());
-        for (channel, p) in Channel::ALL.iter().zip(oddness.channels) {
-            distribution.insert(channel.as_str().to_owned(), p.into());
-        }
-        Some(Self { distribution })
-    }
-}
-
-/// What became of each screen, and what was done to the input.
-#[derive(Serialize)]
-struct Screening<'a> {
-    ranges: &'static str,
-    consistency: &'static str,
-    missingness: &'static str,
-    distribution: &'static str,
-    robustness: &'static str,
-    agreement: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    rounded: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    converted: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    imputed: Vec<&'a str>,
-}
-
-const PASS: &str = "pass";
-const REVIEW: &str = "review";
-const NOT_RUN: &str = "not_run";
-const NOT_CONFIGURED: &str = "not_configured";
-
-impl<'a> Screening<'a> {
-    fn new(
-        spec: &'a ModelSpec,
-        reasons: &[ReviewReason],
-        handling: Handling,
-        compared: bool,
-        scored: bool,
-    ) -> Self {
-        let screen = |codes: &[Code]| {
-            let found = reasons.iter().any(|r| codes.contains(&r.code));
-            if found { REVIEW } else { PASS }
-        };
-        let names = |set: FeatureSet| {
-            set.iter()
-                .filter_map(|i| spec.features.get(i))
-                .map(|f| f.name.as_str())
-                .collect()
-        };
-        let agreement = match screen(&[Code::Disagreement, Code::MemberFailed]) {
-            REVIEW => REVIEW,
-            _ if spec.agreement.is_none() => NOT_CONFIGURED,
-            _ if !scored => NOT_RUN,
-            other => other,
-        };
-        Self {
-            ranges: screen(&[Code::OutsideExpected]),
-            consistency: screen(&[Code::ImplausibleCombination]),
-            missingness: screen(&[Code::TooMuchMissing]),
-            // Said, not left out: a clinician must not take a screen for granted that was not
-            // there.
-            distribution: if compared {
-                screen(&[Code::Atypical])
-            } else {
-                NOT_CONFIGURED
-            },
-            robustness: NOT_CONFIGURED,
-            agreement,
-            rounded: names(handling.rounded),
-            converted: names(handling.converted),
-            imputed: names(handling.imputed),
-        }
-    }
-}
-
 /// Writes the answer to a decision.
 pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
     let body = match disposition {
-        Disposition::Predicted(hardened) => serde_json::to_vec(&Answer {
-            id: &trail.id,
-            disposition: disposition.outcome().as_str(),
-            model: model(trail),
-            prediction: Some(Prediction {
-                outcome: &hardened.spec.outcome.name,
-                probability: *hardened.probability().expose(),
-                precision: hardened.spec.output.precision,
-                band: hardened.band(),
-            }),
-            reasons: reasons(&hardened.spec, &hardened.reasons),
-            screening: Screening::new(
-                &hardened.spec,
-                &hardened.reasons,
-                hardened.handling,
-                hardened.oddness.is_some(),
-                true,
-            ),
-            scores: Scores::new(trail, hardened.oddness.as_deref()),
-        }),
-        Disposition::Review(withheld) => serde_json::to_vec(&Answer {
-            id: &trail.id,
-            disposition: disposition.outcome().as_str(),
-            model: model(trail),
-            prediction: None,
-            reasons: reasons(&withheld.spec, &withheld.reasons),
-            screening: Screening::new(
-                &withheld.spec,
-                &withheld.reasons,
-                withheld.handling,
-                withheld.oddness.is_some(),
-                false,
-            ),
-            scores: Scores::new(trail, withheld.oddness.as_deref()),
-        }),
+        Disposition::Predicted(hardened) => {
+            serde_json::to_vec(&Answer::predicted(trail, disposition, hardened))
+        }
+        Disposition::Review(withheld) => {
+            serde_json::to_vec(&Answer::withheld(trail, disposition, withheld))
+        }
         Disposition::Rejected(rejection) => serde_json::to_vec(&rejected(trail, rejection)),
         Disposition::Refused(refusal) => {
             serde_json::to_vec(&problem(trail, refusal.code.public(), None))
@@ -374,102 +194,10 @@ fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
     }
 }
 
-/// RFC 9470 section 3: the person's authentication, not the token, is what falls short.
-fn step_up(max_age: Option<u32>) -> String {
-    let challenge = "Bearer error=\"insufficient_user_authentication\", \
-                     error_description=\"More than one factor is required\"";
-    match max_age {
-        Some(seconds) => format!("{challenge}, max_age=\"{seconds}\""),
-        None => challenge.to_owned(),
-    }
-}
-
-/// RFC 6750 section 3: no error for a request that showed nothing.
-fn challenge(code: Code) -> Option<&'static str> {
-    match (code.status(), code.public()) {
-        (401, Code::TokenRequired) => Some("Bearer realm=\"vitalgate\""),
-        (401, Code::InvalidToken) => Some("Bearer realm=\"vitalgate\", error=\"invalid_token\""),
-        _ => None,
-    }
-}
-
 fn model(trail: &Trail) -> Option<ModelName<'_>> {
     trail.model.as_ref().map(|m| ModelName {
         name: &m.spec().name,
         version: m.spec().version,
         digest: format!("sha256:{}", m.digest()),
     })
-}
-
-fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'a>> {
-    reasons
-        .iter()
-        .map(|r| {
-            let features: Vec<&str> = spec.names(&r.features).collect();
-            let feature = features.first().copied();
-            Reason {
-                code: r.code.as_str(),
-                feature,
-                pointer: feature.map(|name| format!("/observations/{name}")),
-                features: if features.len() > 1 {
-                    features
-                } else {
-                    Vec::new()
-                },
-                findings: r.findings.iter().filter_map(|f| found(spec, f)).collect(),
-                message: r.message.expose(),
-            }
-        })
-        .collect()
-}
-
-fn found<'a>(spec: &'a ModelSpec, finding: &'a Finding) -> Option<Found<'a>> {
-    Some(Found {
-        feature: spec.features.get(finding.feature)?.name.as_str(),
-        value: *finding.value.expose(),
-        typical: *finding.typical.expose(),
-        unit: finding.unit.expose(),
-    })
-}
-
-fn problem<'a>(trail: &'a Trail, code: Code, cause: Option<&'a str>) -> Problem<'a> {
-    Problem {
-        kind: format!(
-            "urn:vitalgate:problem:{}",
-            code.as_str().to_lowercase().replace('_', "-")
-        ),
-        title: code.title(),
-        status: code.status(),
-        detail: code.remedy(),
-        code: code.as_str(),
-        disposition: code.outcome().as_str(),
-        id: &trail.id,
-        model: None,
-        cause,
-        errors: Vec::new(),
-    }
-}
-
-fn rejected<'a>(trail: &'a Trail, rejection: &'a Rejection) -> Problem<'a> {
-    let errors = rejection.faults.iter().map(|fault| InputError {
-        code: fault.code.as_str(),
-        pointer: fault.pointer.expose(),
-        feature: fault
-            .feature
-            .and_then(|i| rejection.spec.features.get(i))
-            .map(|f| &*f.name),
-        detail: format!("{}; expected {}", fault.code.title(), fault.expected),
-    });
-    Problem {
-        kind: "urn:vitalgate:problem:rejected-input".to_owned(),
-        title: "The input was rejected; no prediction was made",
-        status: rejection.status(),
-        detail: "Every fault found is listed under errors. Correct them and send the request again.",
-        code: "REJECTED_INPUT",
-        disposition: Outcome::Rejected.as_str(),
-        id: &trail.id,
-        model: model(trail),
-        cause: None,
-        errors: errors.collect(),
-    }
 }

@@ -23,6 +23,7 @@ mod issuers;
 mod listeners;
 mod principals;
 mod reader;
+mod review;
 mod shipping;
 mod trust;
 pub use issuers::{IssuerConfig, KeyLocation, LONGEST_LEEWAY, RoleMapping};
@@ -33,6 +34,7 @@ pub use self::{
     admin::AdminPlane,
     audit::{Audit, AuditMode, Keys},
     authorization::Authorization,
+    review::Review,
     shipping::{Destination, Shipping},
 };
 
@@ -82,6 +84,8 @@ pub struct Config {
     pub authorization: Authorization,
     /// Keys of fingerprints and pseudonyms.
     pub keys: Keys,
+    /// How long a review may be overridden.
+    pub review: Review,
     /// Who may call.
     pub principals: Vec<PrincipalConfig>,
     /// Whose tokens are believed.

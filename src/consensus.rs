@@ -57,7 +57,7 @@ pub fn agree(scores: Scores) -> Result<Consensus, Withheld> {
              model",
         ));
         // There is nothing to attach.
-        return Err(review::withhold(row));
+        return Err(review::withhold(row, false));
     }
     if let Some(bound) = row.spec().agreement
         && logit_spread(probabilities.expose()) > bound.max_logit_spread

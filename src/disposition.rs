@@ -127,6 +127,11 @@ codes! {
     IncompatibleUnit = "INCOMPATIBLE_UNIT", Rejected, 422, "The unit does not measure this quantity", "Use one of the units named.";
     ImpossibleValue = "IMPOSSIBLE_VALUE", Rejected, 422, "No living patient and no instrument gives this value", "Check the value, its decimal point and its unit.";
     ImpossibleCombination = "IMPOSSIBLE_COMBINATION", Rejected, 422, "These values cannot be true together", "Check which value was entered where.";
+    UnknownReasonCode = "UNKNOWN_REASON_CODE", Rejected, 422, "The reason for overriding is not one of those that the review lists", "Use one of the reason codes named.";
+    ReviewTokenInvalid = "REVIEW_TOKEN_INVALID", Refused, 409, "The review token was not made by these servers, or was altered", "Send the input without a review member, and use the token of that answer.";
+    ReviewTokenExpired = "REVIEW_TOKEN_EXPIRED", Refused, 409, "The review token has expired", "Send the input without a review member; if it is still flagged, look again and use the new token.";
+    ReviewModelChanged = "REVIEW_MODEL_CHANGED", Refused, 409, "The review was of another model or version than the one that judges now", "Send the input without a review member, to the model that is to judge it.";
+    ReviewInputChanged = "REVIEW_INPUT_CHANGED", Refused, 409, "A value differs from the input that was reviewed", "Send the corrected input without a review member; it is judged anew.";
     OutsideExpected = "OUTSIDE_EXPECTED", Review, 200, "The value is outside the expected clinical range", "Confirm the measurement.";
     ImplausibleCombination = "IMPLAUSIBLE_COMBINATION", Review, 200, "These values are implausible together", "Check which value was entered where.";
     Atypical = "ATYPICAL", Review, 200, "The values are unlike those of the patients the model was made for", "Check the values named first; confirm that all are this patient's.";

@@ -11,7 +11,7 @@ use crate::{
     consensus::Consensus,
     disposition::ReviewReason,
     phi::Phi,
-    review::{Clearance, Handling},
+    review::{Clearance, Confirmed, Handling, Opened},
     screening::Oddness,
     units::round_to_step,
 };
@@ -31,6 +31,10 @@ pub struct Hardened {
     pub handling: Handling,
     /// How odd the row is, where the model has a reference.
     pub oddness: Option<Box<Phi<Oddness>>>,
+    /// The override that let it leave, if one did.
+    pub confirmed: Option<Confirmed>,
+    /// The review that it is attached to.
+    pub opened: Option<Box<Opened>>,
 }
 
 impl Hardened {
@@ -66,6 +70,8 @@ pub fn release(consensus: Consensus) -> Hardened {
         reasons: std::mem::take(&mut row.reasons),
         handling: Handling::of(&row),
         oddness: row.oddness.take().map(Box::new),
+        confirmed: row.confirmed.take(),
+        opened: None,
         spec,
     }
 }

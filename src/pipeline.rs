@@ -20,7 +20,7 @@ use crate::{
     hardening::{self, Hardened},
     inference::ScoreError,
     receive::{self, BodyLimits, Framing},
-    review::{self, Withheld},
+    review::{self, Clearance, Opened, Reviews, Withheld},
     schema::{self, Observed},
     screening,
     trail::{Stage, Trail},
@@ -45,6 +45,8 @@ pub struct Pipeline {
     pub body: BodyLimits,
     /// Keys of what is kept across requests.
     pub identifiers: Identifiers,
+    /// Opens reviews, and says which overrides hold.
+    pub reviews: Reviews,
 }
 
 /// A request for a prediction, as it arrived.
@@ -124,9 +126,31 @@ impl Pipeline {
     pub async fn predict(&self, trail: &mut Trail, call: Call) -> Disposition {
         trail.action = Some(Action::Predict);
         match self.path(trail, call).await {
-            Ok(hardened) => Disposition::Predicted(hardened),
+            Ok(mut hardened) => {
+                if let Some(confirmed) = &hardened.confirmed {
+                    trail.repeated = self.reviews.answered(confirmed);
+                }
+                if hardened.clearance == Clearance::Attached {
+                    hardened.opened = self.open_review(trail);
+                }
+                Disposition::Predicted(hardened)
+            }
+            Err(Stop::Withheld(mut withheld)) => {
+                if withheld.predictable {
+                    withheld.opened = self.open_review(trail);
+                }
+                Disposition::Review(withheld)
+            }
             Err(stop) => stop.into(),
         }
+    }
+
+    /// Opens a review of the input that the trail is about.
+    fn open_review(&self, trail: &mut Trail) -> Option<Box<Opened>> {
+        let model = trail.model.as_deref()?;
+        let opened = self.reviews.open(model, trail.tag?)?;
+        trail.review = Some(opened.id.clone());
+        Some(Box::new(opened))
     }
 
     async fn path(&self, trail: &mut Trail, call: Call) -> Result<Hardened, Stop> {
@@ -155,8 +179,9 @@ impl Pipeline {
         let observed = schema::parse(model.spec(), body.expose());
         drop(body);
         self.name_input(trail, &observed);
-        let observed = trail.mark(S::Parse, observed);
-        let plausible = trail.mark(S::Ranges, clinical::check_ranges(observed?))?;
+        let observed = trail.mark(S::Parse, observed)?;
+        let observed = self.confirm(trail, &principal, model, observed)?;
+        let plausible = trail.mark(S::Ranges, clinical::check_ranges(observed))?;
         let consistent = trail.mark(S::Consistency, clinical::check_consistency(plausible))?;
         let screened = screening::check_distribution(model.screen(), consistent);
         let screened = trail.mark(S::Distribution, screened);
@@ -170,11 +195,40 @@ impl Pipeline {
         Ok(trail.mark(S::Harden, hardening::release(consensus)))
     }
 
+    /// Where the caller wants to override a review: whether it may, and whether this is the input
+    /// that was reviewed.
+    fn confirm(
+        &self,
+        trail: &mut Trail,
+        principal: &Arc<Principal>,
+        model: &LoadedModel,
+        mut observed: Observed,
+    ) -> Result<Observed, Stop> {
+        let Some(claim) = observed.take_claim() else {
+            return Ok(observed);
+        };
+        trail.action = Some(Action::OverrideReview);
+        trail.reason = Some(claim.reason.as_str().to_owned());
+        let name = &model.spec().name;
+        let grant = self
+            .authorizer
+            .authorize(Plane::Data, principal, Action::OverrideReview, name);
+        let confirmed = grant.and_then(|grant| {
+            let confirmed = self.reviews.confirm(&grant, model, &observed, &claim);
+            confirmed.map_err(Refusal::from)
+        });
+        let confirmed = trail.mark(Stage::Confirm, confirmed)?;
+        trail.review = Some(confirmed.id().to_owned());
+        observed.confirm(confirmed);
+        Ok(observed)
+    }
+
     /// Notes which input and which patient it is, without saying so to anybody without the keys.
     fn name_input(&self, trail: &mut Trail, observed: &Result<Observed, Rejection>) {
         let subject = match observed {
             Ok(observed) => {
                 trail.input = Some(self.identifiers.fingerprint(observed.row()));
+                trail.tag = self.reviews.tag(observed.row());
                 observed.row().subject.as_ref()
             }
             Err(rejection) => rejection.subject.as_ref(),

@@ -1,5 +1,9 @@
 //! Clears an input for inference, or ends its path for a person to look: [`InDistribution`] →
 //! [`Cleared`].
+//!
+//! A review may be overridden: its answer has a token ([`Reviews`]), and a person with the right
+//! to it sends the same input with the token and a coded reason ([`Claim`]). Of the review nothing
+//! is kept.
 
 use std::sync::Arc;
 
@@ -11,6 +15,11 @@ use crate::{
     screening::{InDistribution, Oddness},
 };
 
+mod claim;
+mod token;
+pub use claim::{Claim, OverrideReason};
+pub use token::{Confirmed, Opened, Reviews, Tag};
+
 /// Why inference may run; there is no other way to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clearance {
@@ -18,6 +27,8 @@ pub enum Clearance {
     Clear,
     /// A reason was found, and the bundle's policy attaches the prediction to the review.
     Attached,
+    /// A reason was found, and a person with the right to do so overrides it.
+    Overridden,
 }
 
 /// May be scored; made only by [`clear`].
@@ -44,6 +55,10 @@ pub struct Withheld {
     pub handling: Handling,
     /// How odd the row is, where the model has a reference.
     pub oddness: Option<Box<Phi<Oddness>>>,
+    /// Whether an override would lead to a prediction.
+    pub(crate) predictable: bool,
+    /// The review, where it may be overridden.
+    pub opened: Option<Box<Opened>>,
 }
 
 /// What was done to the input before screening, by feature.
@@ -67,24 +82,31 @@ impl Handling {
     }
 }
 
-/// Ends the path of a row with reasons for review, unless the policy attaches predictions.
+/// Ends the path of a row with reasons for review, unless somebody overrides them or the policy
+/// attaches predictions.
 pub(crate) fn decide(row: Box<Row>) -> Result<(Box<Row>, Clearance), Withheld> {
+    if row.confirmed.is_some() {
+        return Ok((row, Clearance::Overridden));
+    }
     if row.reasons.is_empty() {
         return Ok((row, Clearance::Clear));
     }
     match row.spec().review.policy {
         ReviewPolicy::Attach => Ok((row, Clearance::Attached)),
-        ReviewPolicy::Withhold => Err(withhold(row)),
+        ReviewPolicy::Withhold => Err(withhold(row, true)),
     }
 }
 
-/// Ends a row's path; its values are wiped here.
-pub(crate) fn withhold(mut row: Box<Row>) -> Withheld {
+/// Ends a row's path; its values are wiped here. `predictable` says whether there would be a
+/// prediction, if somebody overrode the review.
+pub(crate) fn withhold(mut row: Box<Row>, predictable: bool) -> Withheld {
     Withheld {
         spec: Arc::clone(row.spec()),
         reasons: std::mem::take(&mut row.reasons),
         handling: Handling::of(&row),
         oddness: row.oddness.take().map(Box::new),
+        predictable,
+        opened: None,
     }
 }
 

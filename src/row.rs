@@ -10,6 +10,7 @@ use crate::{
     disposition::ReviewReason,
     inference::{MemberOutput, Scored},
     phi::Phi,
+    review::{Claim, Confirmed},
     screening::Oddness,
     units::Conversion,
 };
@@ -73,6 +74,10 @@ pub struct Row {
     pub(crate) reasons: Vec<ReviewReason>,
     /// Whom it is about, as the caller named it.
     pub(crate) subject: Option<Subject>,
+    /// The review that the caller wants to override, unchecked.
+    pub(crate) claim: Option<Claim>,
+    /// Its override, checked.
+    pub(crate) confirmed: Option<Confirmed>,
 }
 
 impl Row {
@@ -92,6 +97,8 @@ impl Row {
             oddness: None,
             reasons: Vec::new(),
             subject: None,
+            claim: None,
+            confirmed: None,
         })
     }
 
@@ -110,6 +117,22 @@ impl Row {
         if let Some(slot) = self.values.get_mut(feature) {
             // Adding zero turns -0.0 into 0.0: one value, one fingerprint.
             *slot = value + 0.0;
+        }
+    }
+
+    /// Feeds a keyed hash what the row is: the model's name and every value, in declared units,
+    /// after rounding.
+    pub(crate) fn feed(&self, mut hash: impl FnMut(&[u8])) {
+        hash(self.spec.name.as_bytes());
+        hash(&[0]);
+        for (index, value) in self.values.iter().enumerate() {
+            // However "not measured" was written, it is one pattern of bits, and not that of the
+            // value filled in: who measures that value knows more.
+            let missing = value.is_nan() || self.imputed.contains(index);
+            let value = if missing { f64::NAN } else { *value };
+            let mut bits = value.to_bits().to_be_bytes();
+            hash(&bits);
+            bits.zeroize();
         }
     }
 

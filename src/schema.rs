@@ -14,10 +14,12 @@ use crate::{
     clinical,
     disposition::{Code, InputFault, Rejection},
     phi::Phi,
+    review::{Claim, Confirmed},
     row::{FeatureSet, Row},
     units::{Conversion, UnitError, round_to_step},
 };
 
+mod claim;
 mod describe;
 mod faults;
 pub use describe::request_schema;
@@ -33,6 +35,16 @@ pub struct Observed(Box<Row>);
 impl Observed {
     pub(crate) fn into_row(self) -> Box<Row> {
         self.0
+    }
+
+    /// What the caller wants to override, if anything; once.
+    pub(crate) fn take_claim(&mut self) -> Option<Claim> {
+        self.0.claim.take()
+    }
+
+    /// Notes that the override holds.
+    pub(crate) fn confirm(&mut self, confirmed: Confirmed) {
+        self.0.confirmed = Some(confirmed);
     }
 
     /// What was read, to be fingerprinted.
@@ -96,6 +108,9 @@ enum Key {
     Feature(usize),
     Value,
     Unit,
+    Review,
+    Token,
+    ReasonCode,
     Unknown,
 }
 
@@ -128,11 +143,12 @@ impl Reader<'_> {
     )]
     fn document(&mut self) -> Read<()> {
         if self.json.peek()? == Peek::Object {
-            let (mut observations, mut context) = (false, false);
+            let (mut observations, mut context, mut review) = (false, false, false);
             self.object(
                 |_, key| match key {
                     "observations" => Key::Observations,
                     "context" => Key::Context,
+                    "review" => Key::Review,
                     _ => Key::Unknown,
                 },
                 |reader, key| match key {
@@ -140,7 +156,8 @@ impl Reader<'_> {
                         reader.observations()
                     }
                     Key::Context if !std::mem::replace(&mut context, true) => reader.context(),
-                    other => reader.unexpected(other, "observations, context"),
+                    Key::Review if !std::mem::replace(&mut review, true) => reader.review(),
+                    other => reader.unexpected(other, "observations, context, review"),
                 },
             )?;
             if !observations {

@@ -9,7 +9,7 @@ use std::{
 use aws_lc_rs::rand;
 
 use crate::{
-    audit::Identifier, authn::Principal, authz::Action, bundle::LoadedModel, clock,
+    audit::Identifier, authn::Principal, authz::Action, bundle::LoadedModel, clock, review::Tag,
     screening::Channel,
 };
 
@@ -26,6 +26,8 @@ pub enum Stage {
     Receive,
     /// Body → observations.
     Parse,
+    /// Observations with a claim → observations whose review is overridden.
+    Confirm,
     /// Observations → plausible.
     Ranges,
     /// Plausible → consistent.
@@ -72,6 +74,7 @@ impl Stage {
             Self::Admit => "admit",
             Self::Receive => "receive",
             Self::Parse => "parse",
+            Self::Confirm => "confirm",
             Self::Ranges => "ranges",
             Self::Consistency => "consistency",
             Self::Distribution => "distribution",
@@ -99,12 +102,18 @@ pub struct Trail {
     pub on_behalf_of: Option<String>,
     /// What an administrator's call was about: a model, a caller.
     pub target: Option<String>,
-    /// Why an administrator called, in a code or a few words.
+    /// Why an administrator called, or a review is overridden, in a code or a few words.
     pub reason: Option<String>,
     /// The model that judged, once known.
     pub model: Option<Arc<LoadedModel>>,
     /// Fingerprint of the input, once it was read.
     pub input: Option<Identifier>,
+    /// Tag of the input, for the token of its review.
+    pub tag: Option<Tag>,
+    /// The review that was opened, or is overridden, by its token's hash.
+    pub review: Option<Identifier>,
+    /// Whether the same override was answered before.
+    pub repeated: bool,
     /// Pseudonym of the patient or encounter, where one was named.
     pub patient: Option<Identifier>,
     /// Whether the answer may carry the screens' scores.
@@ -132,10 +141,13 @@ impl Trail {
             reason: None,
             model: None,
             input: None,
+            tag: None,
+            review: None,
+            repeated: false,
             patient: None,
             may_read_scores: false,
             atypical: None,
-            stages: Vec::with_capacity(12),
+            stages: Vec::with_capacity(14),
             started,
             last: started,
         }

@@ -9,7 +9,7 @@ use std::{fmt, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::keys::{KeyError, read_secret};
 use crate::{clock, phi::Phi, row::Row};
@@ -32,21 +32,34 @@ pub enum Subject {
     Encounter(Phi<String>),
 }
 
-/// Reads a key of 32 bytes, 64 hexadecimal digits, as `openssl rand -hex 32` prints it. The file
-/// must be closed to group and others.
-fn load(path: &Path) -> Result<hmac::Key, KeyError> {
+/// Reads a key of 32 bytes, 64 hexadecimal digits, as `openssl rand -hex 32` prints it, and the one
+/// before it from the next line, if there is one. The file must be closed to group and others.
+fn load(path: &Path) -> Result<(hmac::Key, Option<hmac::Key>), KeyError> {
     let text = read_secret(path)?;
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    hex::decode_to_slice(text.trim_ascii(), key.as_mut_slice()).map_err(|_| KeyError::Form {
+    let wrong = || KeyError::Form {
         path: path.to_owned(),
         expected: "expected 64 hexadecimal digits (openssl rand -hex 32)",
-    })?;
-    Ok(hmac::Key::new(HMAC_SHA256, key.as_slice()))
+    };
+    let mut lines = text.trim_ascii().split(|b| *b == b'\n').map(key);
+    let (first, second) = (lines.next(), lines.next());
+    let current = first.flatten().ok_or_else(wrong)?;
+    match (second, lines.next()) {
+        (None, None) => Ok((current, None)),
+        (Some(Some(previous)), None) => Ok((current, Some(previous))),
+        _ => Err(wrong()),
+    }
+}
+
+fn key(line: &[u8]) -> Option<hmac::Key> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    hex::decode_to_slice(line.trim_ascii(), key.as_mut_slice()).ok()?;
+    Some(hmac::Key::new(HMAC_SHA256, key.as_slice()))
 }
 
 /// The keys of the identifiers.
 pub struct Identifiers {
     fleet: hmac::Key,
+    previous_fleet: Option<hmac::Key>,
     pseudonyms: hmac::Key,
     today: ArcSwap<Daily>,
 }
@@ -81,27 +94,32 @@ impl fmt::Debug for Identifiers {
 impl Identifiers {
     /// Reads both keys.
     pub fn load(fleet: &Path, pseudonyms: &Path) -> Result<Self, KeyError> {
-        let fleet = load(fleet)?;
+        let (fleet, previous_fleet) = load(fleet)?;
+        let (pseudonym, None) = load(pseudonyms)? else {
+            // With another key nobody could tell that two records are of one patient.
+            return Err(KeyError::Form {
+                path: pseudonyms.to_owned(),
+                expected: "expected one key: pseudonyms' is never rotated",
+            });
+        };
         Ok(Self {
             today: ArcSwap::from_pointee(Daily::derive(&fleet, day())),
-            pseudonyms: load(pseudonyms)?,
+            pseudonyms: pseudonym,
             fleet,
+            previous_fleet,
         })
+    }
+
+    /// The fleet key in force, and the one before it while what was made with it may still hold.
+    pub(crate) fn fleet_keys(&self) -> impl Iterator<Item = &hmac::Key> {
+        std::iter::once(&self.fleet).chain(&self.previous_fleet)
     }
 
     /// The fingerprint of an input: of the model's name and every value, in the bundle's order,
     /// after units and rounding.
     pub fn fingerprint(&self, row: &Row) -> Identifier {
         let mut context = hmac::Context::with_key(&self.daily_key(day()).key);
-        context.update(row.spec().name.as_bytes());
-        context.update(&[0]);
-        for value in row.values() {
-            // Whatever "not measured" was written as, it is one pattern of bits.
-            let value = if value.is_nan() { f64::NAN } else { *value };
-            let mut bits = value.to_bits().to_be_bytes();
-            context.update(&bits);
-            bits.zeroize();
-        }
+        row.feed(|bytes| context.update(bytes));
         identifier(&context.sign())
     }
 

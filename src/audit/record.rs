@@ -44,7 +44,21 @@ struct Record<'a> {
     input: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patient: Option<&'a str>,
+    /// The review that this opened, or overrides: both records have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    review: Option<&'a str>,
+    /// The prediction left although a screen had flagged the input.
+    #[serde(skip_serializing_if = "is_false")]
+    overridden: bool,
+    /// The same override had been answered before.
+    #[serde(skip_serializing_if = "is_false")]
+    repeat: bool,
     stages_us: Stages<'a>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 struct Stages<'a>(&'a [(Stage, u32)]);
@@ -86,6 +100,9 @@ pub(super) fn body(
         atypical: trail.atypical.map(Channel::as_str),
         input: trail.input.as_deref(),
         patient: trail.patient.as_deref(),
+        review: trail.review.as_deref(),
+        overridden: disposition.is_overridden(),
+        repeat: trail.repeated,
         stages_us: Stages(trail.stages()),
     };
     let mut body = Vec::with_capacity(768);

@@ -7,7 +7,7 @@ use toml::{
 };
 
 use super::{
-    Authorization, Config, DataPlane, Limits, Problem, ServedModel,
+    Authorization, Config, DataPlane, Limits, Problem, Review, ServedModel,
     issuers::{self, RawIssuer},
     principals::RawPrincipal,
 };
@@ -25,6 +25,7 @@ const SECTIONS: &[&str] = &[
     "audit",
     "authorization",
     "keys",
+    "review",
     "principals",
     "issuers",
 ];
@@ -96,6 +97,11 @@ impl Reader<'_> {
         let logged = ["directory", "mode", "origin", "key"];
         let audit = self.section(table, "audit", &logged);
         let keys = self.section(table, "keys", &["fleet", "pseudonym"]);
+        let review = if table.contains_key("review") {
+            self.section(table, "review", &[])
+        } else {
+            Some(Review::default())
+        };
         let principal = ["name", "roles", "models"];
         // With tokens alone, all callers may get their roles from their issuer.
         let principals = if table.contains_key("principals") || !table.contains_key("issuers") {
@@ -120,6 +126,7 @@ impl Reader<'_> {
         self.check_limits(table, limits.as_ref());
         self.check_models(table, &models);
         self.check_audit(table, audit.as_ref());
+        self.check_review(table, review.as_ref());
         Some(Config {
             data: data?,
             admin: admin?,
@@ -132,6 +139,7 @@ impl Reader<'_> {
             audit: audit?,
             authorization: authorization?,
             keys: keys?,
+            review: review?,
             principals,
             issuers,
             document: toml::from_str(self.text).unwrap_or_default(),

@@ -5,12 +5,15 @@ use crate::authz::Role;
 
 mod audit;
 mod identity;
+mod review;
 mod trust;
 
 const SAMPLE: &str = include_str!("../../docs/samples/vitalgate.toml");
 
 /// Fields that may be left out, besides the limits.
-const OPTIONAL: [&str; 18] = [
+const OPTIONAL: [&str; 20] = [
+    "tenant",
+    "override_seconds",
     "connections",
     "spool",
     "segment_bytes",
@@ -134,7 +137,7 @@ fn the_sample_explains_every_field() {
         }
         above = line;
     }
-    assert_eq!(explained.len(), 54);
+    assert_eq!(explained.len(), 56);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::MAX_SUBJECT;
+use super::{MAX_SUBJECT, claim::MAX_TOKEN};
 use crate::{
     bundle::model::{Feature, Kind, Missing, ModelSpec},
+    review::OverrideReason,
     units::MAX_UNIT_BYTES,
 };
 
@@ -49,6 +50,16 @@ pub fn request_schema(spec: &ModelSpec) -> Value {
                         "type": ["string", "null"],
                         "description": at_most(MAX_SUBJECT),
                     },
+                },
+            },
+            "review": {
+                "type": ["object", "null"],
+                "description": "overrides a review of the same input",
+                "required": ["token", "reason_code"],
+                "additionalProperties": false,
+                "properties": {
+                    "token": {"type": "string", "description": at_most(MAX_TOKEN)},
+                    "reason_code": {"enum": OverrideReason::ALL.map(OverrideReason::as_str)},
                 },
             },
         },

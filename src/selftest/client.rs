@@ -51,6 +51,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// The token of the review that it opened.
+    pub(super) fn review_token(&self) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        body.pointer("/review/token")?.as_str().map(str::to_owned)
+    }
+
     /// Status and disposition, for the tally.
     pub(super) fn outcome(&self) -> String {
         let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();

@@ -7,7 +7,7 @@ use super::{
     canary::{Marks, Model, Patient},
     patterns::Patterns,
 };
-use crate::bundle::model::Feature;
+use crate::{bundle::model::Feature, review::OverrideReason};
 
 /// Size of a large body, bytes.
 const LARGE: usize = 300 * 1024;
@@ -34,15 +34,33 @@ pub(super) struct Request {
     pub(super) refused: bool,
     /// A HEAD request, whose answer has no body.
     pub(super) head: bool,
+    /// The body again, for a review that is overridden.
+    pub(super) body: Vec<u8>,
+}
+
+impl Request {
+    /// The same input once more, to override the review with this token.
+    pub(super) fn overriding(&self, token: &str) -> Vec<u8> {
+        let mut body = self.body.clone();
+        // Behind the last member.
+        body.truncate(body.len().saturating_sub(1));
+        let review = format!(
+            ", \"review\": {{\"token\": \"{token}\", \"reason_code\": \"{}\"}}}}",
+            OverrideReason::ConfirmedByClinician.as_str()
+        );
+        body.extend_from_slice(review.as_bytes());
+        message(self.kind, &self.model, "override", &body)
+    }
 }
 
 /// The kinds, in the proportions in which they are sent.
-const KINDS: [&str; 40] = [
+const KINDS: [&str; 42] = [
     "whole",
     "split",
     "whole",
     "split",
     "review",
+    "overridden",
     "whole",
     "split",
     "rejected",
@@ -54,6 +72,7 @@ const KINDS: [&str; 40] = [
     "whole",
     "atypical",
     "review",
+    "overridden",
     "unit text",
     "malformed JSON",
     "whole",
@@ -161,6 +180,11 @@ fn request(
         delivery,
         refused: kind == "refused role",
         head: kind == "head with body",
+        body: if kind == "overridden" {
+            body
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -190,7 +214,7 @@ fn spoil(patient: &mut Patient, features: &[Feature], kind: &str, rng: &mut StdR
         .unwrap_or_default();
     let beyond = |low: f64, high: f64| format!("{:.0}.{tail}", f64::midpoint(low, high).ceil());
     match kind {
-        "review" => *value = beyond(feature.expected.max, feature.possible.max),
+        "review" | "overridden" => *value = beyond(feature.expected.max, feature.possible.max),
         "rejected" => *value = beyond(feature.possible.max * 2.0, feature.possible.max * 4.0),
         "wrong type" => *value = format!("\"{identifier} {value}\""),
         "unit text" => *value = format!("{{\"value\": {value}, \"unit\": \"{identifier}\"}}"),

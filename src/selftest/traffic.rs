@@ -22,11 +22,12 @@ pub type Tally = BTreeMap<&'static str, BTreeMap<String, usize>>;
 /// One connection in so many belongs to the principal that may not predict.
 const REFUSED_EVERY: usize = 8;
 /// Kinds of request, and the answer that some of them must get from every model.
-const DUE: [(&str, &str); 6] = [
+const DUE: [(&str, &str); 7] = [
     ("whole", "200 predicted"),
     ("split", "200 predicted"),
     ("review", "200 review"),
     ("atypical", "200 review"),
+    ("overridden", "200 predicted"),
     ("rejected", "422 rejected"),
     ("refused role", "403 refused"),
 ];
@@ -136,9 +137,15 @@ impl Traffic {
                 let mut wire = self.take(index)?;
                 // A server that answers before the end need not read the rest.
                 let sent = deliver(&mut wire, bytes, cuts);
-                let answer = wire.answer(request.head)?;
+                let mut answer = wire.answer(request.head)?;
                 if sent.is_err() && answer.is_none() {
                     sent?;
+                }
+                if request.kind == "overridden"
+                    && let Some(token) = answer.as_ref().and_then(Answer::review_token)
+                {
+                    wire.send(&request.overriding(&token))?;
+                    answer = wire.answer(false)?;
                 }
                 let outcome = answer.as_ref().map(Answer::outcome);
                 let outcome = outcome.unwrap_or("closed".to_owned());

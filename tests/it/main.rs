@@ -49,6 +49,8 @@ mod metrics;
 #[cfg(test)]
 mod odd_inputs;
 #[cfg(test)]
+mod overriding;
+#[cfg(test)]
 mod phi;
 #[cfg(test)]
 mod readme;

@@ -1,0 +1,258 @@
+//! The body of an answer that judges a patient: a prediction, or a review.
+
+use serde::Serialize;
+
+use super::{Disposition, ModelName, model};
+use crate::{
+    bundle::model::ModelSpec,
+    disposition::{Code, Finding, ReviewReason},
+    hardening::Hardened,
+    phi::Phi,
+    review::{Clearance, Handling, Opened, OverrideReason, Withheld},
+    row::FeatureSet,
+    screening::{Channel, Oddness},
+    trail::Trail,
+};
+
+#[derive(Serialize)]
+pub(super) struct Answer<'a> {
+    id: &'a str,
+    disposition: &'static str,
+    /// A person let the prediction leave, although a screen had flagged the input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overridden: Option<bool>,
+    model: Option<ModelName<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prediction: Option<Prediction<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<Reason<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    review: Option<Review<'a>>,
+    screening: Screening<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<Scores>,
+}
+
+impl<'a> Answer<'a> {
+    /// A prediction, attached to a review when there are reasons that nobody overrode.
+    pub(super) fn predicted(
+        trail: &'a Trail,
+        disposition: &Disposition,
+        hardened: &'a Hardened,
+    ) -> Self {
+        let spec = &hardened.spec;
+        Self {
+            id: &trail.id,
+            disposition: disposition.outcome().as_str(),
+            overridden: (hardened.clearance == Clearance::Overridden).then_some(true),
+            model: model(trail),
+            prediction: Some(Prediction {
+                outcome: &spec.outcome.name,
+                probability: *hardened.probability().expose(),
+                precision: spec.output.precision,
+                band: hardened.band(),
+            }),
+            reasons: reasons(spec, &hardened.reasons),
+            review: hardened.opened.as_deref().map(Review::new),
+            screening: Screening::new(
+                spec,
+                &hardened.reasons,
+                hardened.handling,
+                hardened.oddness.is_some(),
+                true,
+            ),
+            scores: Scores::new(trail, hardened.oddness.as_deref()),
+        }
+    }
+
+    /// A review without a prediction.
+    pub(super) fn withheld(
+        trail: &'a Trail,
+        disposition: &Disposition,
+        withheld: &'a Withheld,
+    ) -> Self {
+        let spec = &withheld.spec;
+        Self {
+            id: &trail.id,
+            disposition: disposition.outcome().as_str(),
+            overridden: None,
+            model: model(trail),
+            prediction: None,
+            reasons: reasons(spec, &withheld.reasons),
+            review: withheld.opened.as_deref().map(Review::new),
+            screening: Screening::new(
+                spec,
+                &withheld.reasons,
+                withheld.handling,
+                withheld.oddness.is_some(),
+                false,
+            ),
+            scores: Scores::new(trail, withheld.oddness.as_deref()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Prediction<'a> {
+    outcome: &'a str,
+    probability: f64,
+    precision: f64,
+    band: &'a str,
+}
+
+/// How the review may be overridden, by who has the right to.
+#[derive(Serialize)]
+struct Review<'a> {
+    token: &'a str,
+    expires: &'a str,
+    reason_codes: [&'static str; OverrideReason::ALL.len()],
+}
+
+impl<'a> Review<'a> {
+    fn new(opened: &'a Opened) -> Self {
+        Self {
+            token: &opened.token,
+            expires: &opened.expires,
+            reason_codes: OverrideReason::ALL.map(OverrideReason::as_str),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Reason<'a> {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    features: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Found<'a>>,
+    message: &'a str,
+}
+
+/// A value that stands out, as it was given, and what would be typical given the others.
+#[derive(Serialize)]
+struct Found<'a> {
+    feature: &'a str,
+    value: f64,
+    typical: f64,
+    unit: &'a str,
+}
+
+/// What an attacker would learn from; only for those who may read scores.
+#[derive(Serialize)]
+struct Scores {
+    distribution: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Scores {
+    /// Conformal p-values: of the decision and of each channel.
+    fn new(trail: &Trail, oddness: Option<&Phi<Oddness>>) -> Option<Self> {
+        let oddness = oddness.filter(|_| trail.may_read_scores)?.expose();
+        let mut distribution = serde_json::Map::new();
+        distribution.insert("p".to_owned(), oddness.p.into());
+        for (channel, p) in Channel::ALL.iter().zip(oddness.channels) {
+            distribution.insert(channel.as_str().to_owned(), p.into());
+        }
+        Some(Self { distribution })
+    }
+}
+
+/// What became of each screen, and what was done to the input.
+#[derive(Serialize)]
+struct Screening<'a> {
+    ranges: &'static str,
+    consistency: &'static str,
+    missingness: &'static str,
+    distribution: &'static str,
+    robustness: &'static str,
+    agreement: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rounded: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    converted: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    imputed: Vec<&'a str>,
+}
+
+const PASS: &str = "pass";
+const REVIEW: &str = "review";
+const NOT_RUN: &str = "not_run";
+const NOT_CONFIGURED: &str = "not_configured";
+
+impl<'a> Screening<'a> {
+    fn new(
+        spec: &'a ModelSpec,
+        reasons: &[ReviewReason],
+        handling: Handling,
+        compared: bool,
+        scored: bool,
+    ) -> Self {
+        let screen = |codes: &[Code]| {
+            let found = reasons.iter().any(|r| codes.contains(&r.code));
+            if found { REVIEW } else { PASS }
+        };
+        let names = |set: FeatureSet| {
+            set.iter()
+                .filter_map(|i| spec.features.get(i))
+                .map(|f| f.name.as_str())
+                .collect()
+        };
+        let agreement = match screen(&[Code::Disagreement, Code::MemberFailed]) {
+            REVIEW => REVIEW,
+            _ if spec.agreement.is_none() => NOT_CONFIGURED,
+            _ if !scored => NOT_RUN,
+            other => other,
+        };
+        Self {
+            ranges: screen(&[Code::OutsideExpected]),
+            consistency: screen(&[Code::ImplausibleCombination]),
+            missingness: screen(&[Code::TooMuchMissing]),
+            // Said, not left out: a clinician must not take a screen for granted that was not
+            // there.
+            distribution: if compared {
+                screen(&[Code::Atypical])
+            } else {
+                NOT_CONFIGURED
+            },
+            robustness: NOT_CONFIGURED,
+            agreement,
+            rounded: names(handling.rounded),
+            converted: names(handling.converted),
+            imputed: names(handling.imputed),
+        }
+    }
+}
+
+fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'a>> {
+    reasons
+        .iter()
+        .map(|r| {
+            let features: Vec<&str> = spec.names(&r.features).collect();
+            let feature = features.first().copied();
+            Reason {
+                code: r.code.as_str(),
+                feature,
+                pointer: feature.map(|name| format!("/observations/{name}")),
+                features: if features.len() > 1 {
+                    features
+                } else {
+                    Vec::new()
+                },
+                findings: r.findings.iter().filter_map(|f| found(spec, f)).collect(),
+                message: r.message.expose(),
+            }
+        })
+        .collect()
+}
+
+fn found<'a>(spec: &'a ModelSpec, finding: &'a Finding) -> Option<Found<'a>> {
+    Some(Found {
+        feature: spec.features.get(finding.feature)?.name.as_str(),
+        value: *finding.value.expose(),
+        typical: *finding.typical.expose(),
+        unit: finding.unit.expose(),
+    })
+}
