@@ -12,12 +12,13 @@ CARGO_DENY := target/tools/bin/cargo-deny
 HADOLINT_VERSION := 2.15.1
 HADOLINT := target/lint-venv/bin/hadolint
 TRAIN_VENV := target/train-venv
+ATTACK_VENV := target/attack-venv
 # Training data of icu-mortality; it is not part of this repository.
 ICU_DATA ?= ../shared/data/icu2012_ab.csv
 ICU_SNAPSHOTS ?= ../shared/data/icu2012_ab_snapshots.csv
 ROWS := target/rows
 
-.PHONY: help run test teeth lint reproduce fit bench compare phi-cost clean
+.PHONY: help run test teeth lint reproduce fit bench compare attacks phi-cost clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -75,6 +76,10 @@ compare: $(ONNXRUNTIME)  ## Measure against a bare handler and nginx (needs ngin
 	cargo build --release --locked --workspace
 	$(PYTHON) loadtest/compare.py
 
+attacks: $(ONNXRUNTIME) $(ATTACK_VENV)/ready  ## Attack a live server, and compare with the bare model (real patients at ICU_DATA, else synthetic ones)
+	cargo build --release --locked
+	$(ATTACK_VENV)/bin/python benches/attacks/attack.py --data "$(ICU_DATA)" --snapshots "$(ICU_SNAPSHOTS)" $(ATTACKS)
+
 phi-cost: $(ONNXRUNTIME)  ## Measure processor time a request, scrubbed and unscrubbed
 	cargo run --release --locked --features phi-teeth -- selftest phi-cost
 
@@ -98,6 +103,12 @@ $(TEST_NPM)/ready: tests/npm/package.json tests/npm/package-lock.json
 	mkdir -p $(TEST_NPM)
 	cp tests/npm/package.json tests/npm/package-lock.json $(TEST_NPM)
 	npm ci --prefix $(TEST_NPM) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# What attacks them.
+$(ATTACK_VENV)/ready: benches/attacks/requirements.txt
+	$(PYTHON) -m venv $(ATTACK_VENV)
+	$(ATTACK_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r $<
 	@touch $@
 
 # What trained the demo models.
