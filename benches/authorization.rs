@@ -100,6 +100,8 @@ fn authorization(c: &mut Criterion) {
         roles: vec![Role::Clinician],
         models: vec!["icu-mortality".to_owned(), "breast-cancer".to_owned()],
         names_clinician: false,
+        budget: vitalgate::config::Budget::default(),
+        line: 0,
     };
     let authenticator =
         Authenticator::new(vec![clinician], Vec::new(), Outcomes::default()).unwrap();

@@ -1,21 +1,46 @@
 //! [`Grant`] → [`Admission`]: may this request take up the server's time, before its body is read.
+//!
+//! Three bounds, a caller's own before the one that all share, so that one noisy caller cannot
+//! drain the others: its rate ([`Admitter::pace`], GCRA), its requests in flight, and then the
+//! places that the server has. A caller is who pays ([`Authenticator::payer`]): connections,
+//! addresses and tokens of the same one are counted together.
+//!
+//! [`Authenticator::payer`]: crate::authn::Authenticator::payer
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    authn::Principal,
     authz::Grant,
     bundle::LoadedModel,
+    config::Budgets,
     containment::Containment,
     disposition::{Code, Refusal},
 };
+
+mod account;
+mod accounts;
+mod shown;
+
+pub use account::Account;
+pub use accounts::{Accounts, UNLISTED};
+pub use shown::{Requests, Rows, Shown};
+
+/// A request that its caller's rate allows; made only by [`Admitter::pace`].
+#[derive(Debug)]
+pub struct Paced {
+    account: Arc<Account>,
+}
 
 /// A place among the requests in flight, and the model version the request keeps to its end,
 /// whatever is deployed meanwhile. Made only by [`Admitter::admit`]; given back when dropped.
 #[derive(Debug)]
 pub struct Admission {
     model: Arc<LoadedModel>,
+    account: Arc<Account>,
+    _own: OwnedSemaphorePermit,
     _place: OwnedSemaphorePermit,
 }
 
@@ -24,20 +49,28 @@ impl Admission {
     pub fn model(&self) -> &Arc<LoadedModel> {
         &self.model
     }
+
+    /// Who pays for what the request learns.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
 }
 
-/// Bounds the requests in flight over all callers, and keeps them from models that are stopped.
+/// Bounds the requests in flight, of each caller and over all, and keeps them from models that
+/// are stopped.
 #[derive(Debug)]
 pub struct Admitter {
+    accounts: Accounts,
     places: Arc<Semaphore>,
     capacity: usize,
     containment: Arc<Containment>,
 }
 
 impl Admitter {
-    /// With this many places.
-    pub fn new(places: usize, containment: Arc<Containment>) -> Self {
+    /// With this many places, and these budgets by role.
+    pub fn new(places: usize, budgets: Budgets, containment: Arc<Containment>) -> Self {
         Self {
+            accounts: Accounts::new(budgets),
             places: Arc::new(Semaphore::new(places)),
             capacity: places,
             containment,
@@ -55,17 +88,45 @@ impl Admitter {
             .saturating_sub(self.places.available_permits())
     }
 
+    /// The callers that are known.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Counts a request against its caller's rate, whatever it asks for. What is left of the rate
+    /// is noted in `shown`.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub fn pace(&self, payer: &Principal, shown: &mut Shown) -> Result<Paced, Refusal> {
+        let account = self.accounts.of(payer);
+        account.pace(shown)?;
+        Ok(Paced { account })
+    }
+
     /// Takes a place for a request to `model`, which must be the one the grant names, and whose
     /// approval must not have run out, and which nobody has stopped.
-    pub fn admit(&self, grant: &Grant, model: Arc<LoadedModel>) -> Result<Admission, Refusal> {
+    ///
+    /// # Errors
+    /// `TOO_MANY_AT_ONCE` when the caller holds as many as it may, `OVERLOADED` when the server
+    /// does, or why the model takes nobody in.
+    pub fn admit(
+        &self,
+        grant: &Grant,
+        Paced { account }: Paced,
+        model: Arc<LoadedModel>,
+    ) -> Result<Admission, Refusal> {
         grant.lets_patients_in(&model.spec().name)?;
         if !model.is_approved_now() {
             return Err(Code::PolicyExpired.into());
         }
         self.containment.check_model(&model)?;
+        let own = account.place()?;
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => Ok(Admission {
                 model,
+                account,
+                _own: own,
                 _place: place,
             }),
             Err(_) => Err(Code::Overloaded.into()),

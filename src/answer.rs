@@ -152,11 +152,11 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
     let mut response = Response::new(Body::from(body.unwrap_or_default()));
     *response.status_mut() =
         StatusCode::from_u16(disposition.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    headers(&mut response, disposition, &trail.id);
+    headers(&mut response, disposition, trail);
     response
 }
 
-fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
+fn headers(response: &mut Response, disposition: &Disposition, trail: &Trail) {
     let media = match disposition {
         Disposition::Rejected(_)
         | Disposition::Refused(_)
@@ -170,8 +170,16 @@ fn headers(response: &mut Response, disposition: &Disposition, id: &str) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_str(id) {
+    if let Ok(id) = HeaderValue::from_str(&trail.id) {
         headers.insert("x-request-id", id);
+    }
+    if trail.shown.requests.is_some() {
+        let (policy, left) = (trail.shown.policy(), trail.shown.left());
+        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
     }
     if let Disposition::Refused(refusal) | Disposition::Declined { refusal, .. } = disposition {
         if let Some(seconds) = refusal.retry_after {

@@ -15,7 +15,7 @@ use metrics::SharedString;
 use crate::{
     authz::Role,
     clock,
-    config::{IssuerConfig, Methods, PrincipalConfig},
+    config::{Budget, IssuerConfig, Methods, PrincipalConfig},
     disposition::Code,
     reload::Outcomes,
     tls::{PeerCertificate, PeerIdentity},
@@ -71,6 +71,8 @@ pub struct Principal {
     auth_time: Option<i64>,
     clinician: Option<String>,
     names_clinician: bool,
+    /// None for a caller whom only its token names.
+    listed: Option<Budget>,
 }
 
 impl Principal {
@@ -111,6 +113,12 @@ impl Principal {
         self.auth_time
     }
 
+    /// The budget that the configuration gives this caller; none for one that it does not list,
+    /// of whom there may be any number.
+    pub fn listed(&self) -> Option<&Budget> {
+        self.listed.as_ref()
+    }
+
     /// Whether it may use models of this name.
     pub fn uses(&self, model: &str) -> bool {
         self.models.iter().any(|m| m == "*" || m == model)
@@ -127,6 +135,7 @@ impl Principal {
             auth_time: None,
             clinician: None,
             names_clinician: config.names_clinician,
+            listed: Some(config.budget),
         }
     }
 }
@@ -319,6 +328,18 @@ impl Authenticator {
         }
     }
 
+    /// Whose budget a principal's requests are counted against: that of who holds the
+    /// connection's certificate, whose many tokens must not be many budgets, or else its own.
+    pub fn payer(&self, presented: &Presented, principal: &Arc<Principal>) -> Arc<Principal> {
+        let own = match presented {
+            Presented::Certificate(_) | Presented::Token(_) => None,
+            Presented::CertificateAndToken(_) | Presented::CertificateAndPerhapsToken(_) => {
+                self.holder(presented)
+            }
+        };
+        own.unwrap_or_else(|| Arc::clone(principal))
+    }
+
     /// Who holds the connection's certificate, for records of what is not a request. Where only
     /// tokens say who calls, nobody does.
     pub fn holder(&self, presented: &Presented) -> Option<Arc<Principal>> {
@@ -437,6 +458,7 @@ impl Principal {
             auth_time: None,
             clinician: None,
             names_clinician: false,
+            listed: Some(Budget::default()),
         }
     }
 }

@@ -29,7 +29,7 @@ use question::{Factors, Question, Resource};
 pub use survey::{Cell, Row, Survey};
 
 /// What a principal is.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// A person at the bedside.
@@ -188,6 +188,18 @@ impl Grant {
             Ok(())
         } else {
             Err(Code::Forbidden)
+        }
+    }
+}
+
+#[cfg(test)]
+impl Grant {
+    /// As if the policy had permitted it.
+    pub(crate) fn example(action: Action, model: &str) -> Self {
+        Self {
+            principal: Arc::new(Principal::example("somebody", &[], &["*"])),
+            action,
+            model: model.to_owned(),
         }
     }
 }

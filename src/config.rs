@@ -18,6 +18,7 @@ use crate::{inference::Execution, named_file};
 mod admin;
 mod audit;
 mod authorization;
+mod budgets;
 mod document;
 mod issuers;
 mod listeners;
@@ -34,6 +35,7 @@ pub use self::{
     admin::AdminPlane,
     audit::{Audit, AuditMode, Keys},
     authorization::Authorization,
+    budgets::{Budget, Budgets, CallerLimits, Patterns, RowsPerDay},
     review::Review,
     shipping::{Destination, Shipping},
 };
@@ -68,8 +70,10 @@ pub struct Config {
     pub admin: Option<AdminPlane>,
     /// Health listener.
     pub health: Health,
-    /// Bounds on what one caller may hold.
+    /// Bounds on what all callers together may hold.
     pub limits: Limits,
+    /// What one caller may ask for.
+    pub budgets: Budgets,
     /// Where ONNX Runtime is and where it computes.
     pub onnxruntime: OnnxRuntime,
     /// Who may sign models.

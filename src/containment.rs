@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use self::store::Store;
-use crate::{bundle::LoadedModel, disposition::Code};
+use crate::{authn::Principal, bundle::LoadedModel, disposition::Code};
 
 mod reason;
 mod store;
@@ -159,6 +159,19 @@ fn insert_new<K: Ord>(holds: &mut BTreeMap<K, Hold>, key: K, hold: Hold) -> bool
     new
 }
 
+/// Neither the caller nor the model of one request is stopped: made only by
+/// [`Containment::confirm`], asked for by [`crate::hardening::release`].
+#[derive(Debug)]
+pub struct Uncontained(());
+
+#[cfg(test)]
+impl Uncontained {
+    /// As if nothing were stopped.
+    pub(crate) fn example() -> Self {
+        Self(())
+    }
+}
+
 /// The controls in force.
 #[derive(Debug)]
 pub struct Containment {
@@ -186,17 +199,38 @@ impl Containment {
         self.current.load_full()
     }
 
-    /// Whether any caller is stopped.
-    pub fn stops_callers(&self) -> bool {
-        !self.current.load().callers.is_empty()
+    /// Refuses a caller that is stopped: by its own name, or by that of the certificate's holder,
+    /// whose tokens may name others. The holder is only looked for when anybody is stopped.
+    pub fn check_caller(
+        &self,
+        caller: &Principal,
+        holder: impl FnOnce() -> Option<Arc<Principal>>,
+    ) -> Result<(), Code> {
+        let current = self.current.load();
+        if current.callers.is_empty() {
+            return Ok(());
+        }
+        let is_stopped = |name: &str| current.caller(name).is_some();
+        if is_stopped(caller.name()) || holder().is_some_and(|holder| is_stopped(holder.name())) {
+            return Err(Code::CallerQuarantined);
+        }
+        Ok(())
     }
 
-    /// Refuses a caller that is stopped.
-    pub fn check_caller(&self, name: &str) -> Result<(), Code> {
-        match self.current.load().caller(name) {
-            Some(_) => Err(Code::CallerQuarantined),
-            None => Ok(()),
-        }
+    /// Looks again, before a prediction is released, whether the caller or the model is stopped: a
+    /// body may be long in coming.
+    ///
+    /// # Errors
+    /// `CALLER_QUARANTINED` or `MODEL_QUARANTINED`.
+    pub fn confirm(
+        &self,
+        caller: &Principal,
+        holder: impl FnOnce() -> Option<Arc<Principal>>,
+        model: &LoadedModel,
+    ) -> Result<Uncontained, Code> {
+        self.check_caller(caller, holder)?;
+        self.check_model(model)?;
+        Ok(Uncontained(()))
     }
 
     /// Refuses predictions of a model that is stopped.

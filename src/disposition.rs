@@ -4,7 +4,7 @@
 //! audit records carry it. None is ever renamed or reused. No code, pointer or message held
 //! here contains a patient's value, except where a type says [`Phi`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{audit::Subject, bundle::model::ModelSpec, phi::Phi};
 
@@ -109,6 +109,10 @@ codes! {
     UnknownModel = "UNKNOWN_MODEL", Refused, 404, "No model of this name is served", "List the models with GET /v1/models.";
     UnknownVersion = "UNKNOWN_VERSION", Refused, 404, "This version of the model is not served", "List the models with GET /v1/models.";
     MethodNotAllowed = "METHOD_NOT_ALLOWED", Refused, 405, "This path does not take this method", "Use a method that the Allow header names.";
+    RateLimited = "RATE_LIMITED", Refused, 429, "The caller sends more requests a second than it may", "Try again after the time in Retry-After; the RateLimit fields of every answer say what is left.";
+    TooManyAtOnce = "TOO_MANY_AT_ONCE", Refused, 429, "The caller has as many requests in flight as it may", "Wait for the answers to some of them.";
+    BudgetExhausted = "BUDGET_EXHAUSTED", Refused, 429, "The caller has asked about as many different rows of this model as it may in a day", "Try again after the time in Retry-After. Rows that were answered today may be asked again. Ask the operator for a larger budget if you need one.";
+    SlowedDown = "SLOWED_DOWN", Refused, 429, "The caller asks about this model in a way that looks like probing, and has to wait", "Try again after the time in Retry-After; ask the operator if this is honest use.";
     BodyTimeout = "BODY_TIMEOUT", Refused, 408, "The request body did not arrive in time", "Send the whole body promptly.";
     BodyIncomplete = "BODY_INCOMPLETE", Refused, 400, "The request body broke off or its framing is wrong", "Send as many bytes as announced.";
     BodyTooLarge = "BODY_TOO_LARGE", Refused, 413, "The request body is larger than the server takes", "Send one patient a request.";
@@ -137,10 +141,11 @@ codes! {
     Atypical = "ATYPICAL", Review, 200, "The values are unlike those of the patients the model was made for", "Check the values named first; confirm that all are this patient's.";
     TooMuchMissing = "TOO_MUCH_MISSING", Review, 200, "More values are missing than the model may fill in", "Measure or send the missing values.";
     Disagreement = "DISAGREEMENT", Review, 200, "The members of the ensemble disagree more than on the patients they were calibrated on", "Judge without the model.";
+    CallerUnderReview = "CALLER_UNDER_REVIEW", Review, 200, "The caller has asked in a way that looks like probing, so each of its requests goes to a person", "Judge without the model; ask the operator to look at the caller.";
     MemberFailed = "MEMBER_FAILED", Review, 200, "A network of the model gave no usable output for this input", "Judge without the model, and report it to the model's owner.";
     KeysUnavailable = "KEYS_UNAVAILABLE", Refused, 503, "The keys of the token's issuer are not known, and it cannot be reached", "Try again later, or tell the operator.";
     TokenMemoryFull = "TOKEN_MEMORY_FULL", Refused, 503, "So many single-use tokens are in force that no more can be remembered", "Try again later.";
-    CallerQuarantined = "CALLER_QUARANTINED", Refused, 403, "This principal has been quarantined by an operator", "Ask the operator; every request is refused until the quarantine is released.";
+    CallerQuarantined = "CALLER_QUARANTINED", Refused, 403, "This principal has been quarantined, by an operator or for how it asked", "Ask the operator; requests are refused until the quarantine is released.";
     ModelQuarantined = "MODEL_QUARANTINED", Refused, 503, "The model has been quarantined by an operator and gives no predictions", "Judge without the model; ask the operator.";
     Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold", "Try again after the time in Retry-After.";
     PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";
@@ -259,12 +264,23 @@ pub struct Refusal {
     pub max_age: Option<u32>,
 }
 
+impl Refusal {
+    /// For a caller that may come again after a time.
+    pub fn after(code: Code, wait: Duration) -> Self {
+        let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            retry_after: Some(u32::try_from(whole.max(1)).unwrap_or(u32::MAX)),
+            ..code.into()
+        }
+    }
+}
+
 impl From<Code> for Refusal {
     fn from(code: Code) -> Self {
         let retry_after = match (code, code.status()) {
             // A person has to act first.
             (Code::ModelQuarantined, _) => Some(60),
-            (_, 503) => Some(1),
+            (_, 429 | 503) => Some(1),
             _ => None,
         };
         Self {

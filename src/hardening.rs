@@ -2,26 +2,34 @@
 //!
 //! The members' mean is rounded to the declared precision, deterministically (noise would
 //! average out over repeated queries), and the band is read off the *rounded* value: band edges
-//! lie between two released values, so the band tells nothing more.
+//! lie between two released values, so the band tells nothing more. Who may `read-precise` gets
+//! six decimals; who has asked too much gets the band alone.
 
 use std::sync::Arc;
 
 use crate::{
+    authz::{Action, Grant},
     bundle::model::ModelSpec,
     consensus::Consensus,
+    containment::Uncontained,
     disposition::ReviewReason,
+    extraction::{Charged, Detail},
     phi::Phi,
     review::{Clearance, Confirmed, Handling, Opened},
     screening::Oddness,
     units::round_to_step,
 };
 
+/// The step of a prediction at full precision: below it a float32 says nothing.
+const PRECISE: f64 = 1e-6;
+
 /// A prediction that may leave; made only by [`release`].
 #[derive(Debug)]
 pub struct Hardened {
     /// The model that predicted.
     pub spec: Arc<ModelSpec>,
-    probability: Phi<f64>,
+    probability: Option<Phi<f64>>,
+    precision: f64,
     band: usize,
     /// Why it was allowed to be computed.
     pub clearance: Clearance,
@@ -38,9 +46,14 @@ pub struct Hardened {
 }
 
 impl Hardened {
-    /// The released probability, a multiple of the declared precision.
-    pub fn probability(&self) -> &Phi<f64> {
-        &self.probability
+    /// The released probability, a multiple of the precision; none where only the band leaves.
+    pub fn probability(&self) -> Option<&Phi<f64>> {
+        self.probability.as_ref()
+    }
+
+    /// The step that the probability is a multiple of, where there is one.
+    pub fn precision(&self) -> Option<f64> {
+        self.probability.as_ref().map(|_| self.precision)
     }
 
     /// Name of the band.
@@ -53,18 +66,36 @@ impl Hardened {
     }
 }
 
-/// Hardens the output of a row whose members agreed.
-pub fn release(consensus: Consensus) -> Hardened {
+/// Hardens the output of a row whose members agreed, that was paid for, and whose model and
+/// caller nobody has stopped meanwhile. `precise` is the caller's permission to see more, if it
+/// has it.
+pub fn release(
+    consensus: Consensus,
+    charged: &Charged,
+    _uncontained: Uncontained,
+    precise: Option<&Grant>,
+) -> Hardened {
     let (mut row, clearance, mean) = consensus.into_parts();
     let spec = Arc::clone(row.spec());
     let released = round_to_step(*mean.expose(), spec.output.precision).value;
+    let permitted = precise
+        .is_some_and(|grant| grant.action() == Action::ReadPrecise && grant.model() == spec.name);
+    let (probability, precision) = match (charged.detail(), permitted) {
+        (Detail::Withheld | Detail::Band, _) => (None, spec.output.precision),
+        (Detail::Full, false) => (Some(Phi::new(released)), spec.output.precision),
+        (Detail::Full, true) => {
+            let fine = round_to_step(*mean.expose(), PRECISE).value;
+            (Some(Phi::new(fine)), PRECISE)
+        }
+    };
     let bands = &spec.outcome.bands;
     let band = bands
         .iter()
         .position(|b| b.below.is_none_or(|edge| released < edge))
         .unwrap_or(bands.len().saturating_sub(1));
     Hardened {
-        probability: Phi::new(released),
+        probability,
+        precision,
         band,
         clearance,
         reasons: std::mem::take(&mut row.reasons),
@@ -77,4 +108,4 @@ pub fn release(consensus: Consensus) -> Hardened {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,8 +1,8 @@
 //! Vitalgate serves clinical models and screens every input before a prediction exists.
 //!
 //! Terminate TLS, **authenticate**, **authorize**, **admit**, **receive**, **parse** (schema,
-//! units, precision), check **ranges**, check **consistency**, check **distribution**, **clear**,
-//! **infer**, check **agreement**, **harden**, decide the **disposition**, **record**, answer.
+//! units, precision), check **ranges**, check **consistency**, check **distribution**, **charge**,
+//! **clear**, **infer**, check **agreement**, **harden**, decide the **disposition**, **record**, answer.
 //! [`pipeline`] is that sentence as code; the modules below are in its order.
 
 pub mod config;
@@ -24,6 +24,7 @@ pub mod authz;
 pub mod clinical;
 pub mod consensus;
 pub mod disposition;
+pub mod extraction;
 pub mod hardening;
 pub mod inference;
 pub mod pipeline;

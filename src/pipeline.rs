@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::{body::Body, http::HeaderMap};
 
 use crate::{
-    admission::Admitter,
+    admission::{Admitter, Paced},
     answer::Disposition,
     audit::Identifiers,
     authn::{self, Authenticator, Presented, Principal},
@@ -17,12 +17,13 @@ use crate::{
     clinical, consensus,
     containment::Containment,
     disposition::{Code, Refusal, Rejection},
+    extraction::Extraction,
     hardening::{self, Hardened},
     inference::ScoreError,
     receive::{self, BodyLimits, Framing},
     review::{self, Clearance, Opened, Reviews, Withheld},
     schema::{self, Observed},
-    screening,
+    screening::{self, InDistribution},
     trail::{Stage, Trail},
 };
 
@@ -41,6 +42,8 @@ pub struct Pipeline {
     pub containment: Arc<Containment>,
     /// Bounds on requests in flight.
     pub admitter: Admitter,
+    /// What callers learn, and what they have paid for it.
+    pub extraction: Extraction,
     /// Bounds on a body.
     pub body: BodyLimits,
     /// Keys of what is kept across requests.
@@ -155,18 +158,20 @@ impl Pipeline {
 
     async fn path(&self, trail: &mut Trail, call: Call) -> Result<Hardened, Stop> {
         use Stage as S;
-        let principal = self.identify(trail, &call.presented, &call.headers).await?;
-        let grant =
+        let presented = &call.presented;
+        let principal = self.identify(trail, presented, &call.headers).await?;
+        let paced = self.pace(trail, presented, &principal)?;
+        let permit = |action| {
+            let plane = Plane::Data;
             self.authorizer
-                .authorize(Plane::Data, &principal, Action::Predict, &call.model);
-        let grant = trail.mark(S::Authorize, grant)?;
-        let scores =
-            self.authorizer
-                .authorize(Plane::Data, &principal, Action::ReadScores, &call.model);
-        trail.may_read_scores = scores.is_ok();
+                .authorize(plane, &principal, action, &call.model)
+        };
+        let grant = trail.mark(S::Authorize, permit(Action::Predict))?;
+        trail.scores = permit(Action::ReadScores).ok();
+        let precise = permit(Action::ReadPrecise).ok();
         let model = self.find(&call.model, call.version.as_deref())?;
         trail.model = Some(Arc::clone(&model));
-        let admission = trail.mark(S::Admit, self.admitter.admit(&grant, model))?;
+        let admission = trail.mark(S::Admit, self.admitter.admit(&grant, paced, model))?;
         let body = receive::read(
             &admission,
             call.headers,
@@ -181,18 +186,40 @@ impl Pipeline {
         self.name_input(trail, &observed);
         let observed = trail.mark(S::Parse, observed)?;
         let observed = self.confirm(trail, &principal, model, observed)?;
-        let plausible = trail.mark(S::Ranges, clinical::check_ranges(observed))?;
-        let consistent = trail.mark(S::Consistency, clinical::check_consistency(plausible))?;
-        let screened = screening::check_distribution(model.screen(), consistent);
-        let screened = trail.mark(S::Distribution, screened);
-        trail.atypical = screened.atypical();
+        let mut query = self.extraction.query(
+            &self.identifiers,
+            trail.input.as_deref(),
+            model,
+            observed.row(),
+        );
+        let screened = screen(trail, model, observed);
+        // Whatever the screens say has to be paid for: it tells where they are.
+        query.flagged = screened.as_ref().map_or(true, InDistribution::is_flagged);
+        let charged = self.extraction.charge(&admission, &query, trail);
+        let charged = trail.mark(S::Charge, charged)?;
+        let screened = screened?;
+        if let Some(reason) = charged.reason() {
+            return Err(review::withhold_for(screened, reason).into());
+        }
         let cleared = trail.mark(S::Clear, review::clear(screened))?;
         let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
         let consensus = trail.mark(S::Agree, consensus::agree(scores))?;
         // A body may be long in coming. Once a quarantine is confirmed, no prediction is decided.
-        self.check_caller(&call.presented, &principal)?;
-        self.containment.check_model(model)?;
-        Ok(trail.mark(S::Harden, hardening::release(consensus)))
+        let holder = || self.authenticator.holder(presented);
+        let uncontained = self.containment.confirm(&principal, holder, model)?;
+        let hardened = hardening::release(consensus, &charged, uncontained, precise.as_ref());
+        Ok(trail.mark(S::Harden, hardened))
+    }
+
+    /// Counts a request against the rate of who pays for it.
+    pub fn pace(
+        &self,
+        trail: &mut Trail,
+        presented: &Presented,
+        principal: &Arc<Principal>,
+    ) -> Result<Paced, Refusal> {
+        let payer = self.authenticator.payer(presented, principal);
+        self.admitter.pace(&payer, &mut trail.shown)
     }
 
     /// Where the caller wants to override a review: whether it may, and whether this is the input
@@ -247,23 +274,10 @@ impl Pipeline {
         let principal = self.authenticator.authenticate(presented, headers).await;
         let principal = trail.mark(Stage::Authenticate, principal)?;
         trail.principal = Some(Arc::clone(&principal));
-        self.check_caller(presented, &principal)?;
+        let holder = || self.authenticator.holder(presented);
+        self.containment.check_caller(&principal, holder)?;
         trail.on_behalf_of = authn::on_behalf_of(&principal, headers)?;
         Ok(principal)
-    }
-
-    /// Refuses whom an operator stopped: by its own name, or by that of the certificate's holder,
-    /// whose tokens may name others.
-    fn check_caller(&self, presented: &Presented, principal: &Principal) -> Result<(), Code> {
-        let containment = &self.containment;
-        if !containment.stops_callers() {
-            return Ok(());
-        }
-        containment.check_caller(principal.name())?;
-        match self.authenticator.holder(presented) {
-            Some(holder) => containment.check_caller(holder.name()),
-            None => Ok(()),
-        }
     }
 
     /// Finds what a path names.
@@ -281,4 +295,19 @@ impl Pipeline {
         };
         self.models.get(name, version).ok_or(Code::UnknownVersion)
     }
+}
+
+/// The screens, up to the first that the row does not pass.
+fn screen(
+    trail: &mut Trail,
+    model: &LoadedModel,
+    observed: Observed,
+) -> Result<InDistribution, Rejection> {
+    use Stage as S;
+    let plausible = trail.mark(S::Ranges, clinical::check_ranges(observed))?;
+    let consistent = trail.mark(S::Consistency, clinical::check_consistency(plausible))?;
+    let screened = screening::check_distribution(model.screen(), consistent);
+    let screened = trail.mark(S::Distribution, screened);
+    trail.atypical = screened.atypical();
+    Ok(screened)
 }

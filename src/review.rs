@@ -110,6 +110,13 @@ pub(crate) fn withhold(mut row: Box<Row>, predictable: bool) -> Withheld {
     }
 }
 
+/// Ends the path of a row for a reason that is not the row's, whatever the policy of the model.
+pub(crate) fn withhold_for(screened: InDistribution, reason: ReviewReason) -> Withheld {
+    let mut row = screened.into_row();
+    row.reasons.push(reason);
+    withhold(row, true)
+}
+
 /// Decides whether the networks may see this input.
 pub fn clear(screened: InDistribution) -> Result<Cleared, Withheld> {
     decide(screened.into_row()).map(|(row, clearance)| Cleared { row, clearance })

@@ -60,6 +60,11 @@ impl InDistribution {
         self.0
     }
 
+    /// Whether any screen so far asks for a person.
+    pub fn is_flagged(&self) -> bool {
+        !self.0.reasons.is_empty()
+    }
+
     /// The channel that found the row atypical: for the audit record, never for the caller.
     pub fn atypical(&self) -> Option<Channel> {
         let oddness = self.0.oddness.as_ref()?.expose();

@@ -16,6 +16,7 @@ use crate::{
     authz::Action,
     bundle::{LoadedModel, model::ModelSpec},
     disposition::{Code, Refusal},
+    extraction::Event,
     trail::{Stage, Trail},
 };
 
@@ -23,8 +24,8 @@ pub mod catalogue;
 pub(crate) mod process;
 
 use catalogue::{
-    ANSWERS, ATYPICAL, CALLER_ANSWERS, CODES, FLAGGED_FEATURES, Kind, REQUEST_DURATION,
-    STAGE_DURATION, UNANSWERED,
+    ANSWERS, ATYPICAL, CALLER_ANSWERS, CALLER_EVENTS, CODES, FLAGGED_FEATURES, Kind,
+    REQUEST_DURATION, STAGE_DURATION, UNANSWERED,
 };
 
 /// Durations wait in memory until they are put into buckets, this often.
@@ -203,6 +204,14 @@ pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
             histogram.record(f64::from(*micros) / 1e6);
         }
     }
+}
+
+/// Notes what operators are told of a caller's queries.
+pub(crate) fn caller_event(caller: SharedString, model: &LoadedModel, event: Event) {
+    let model = model.labels().model();
+    CALLER_EVENTS
+        .with([caller, model, event.as_str().into()])
+        .increment(1);
 }
 
 /// Notes something that ended without an answer of ours.

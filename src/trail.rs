@@ -9,7 +9,14 @@ use std::{
 use aws_lc_rs::rand;
 
 use crate::{
-    audit::Identifier, authn::Principal, authz::Action, bundle::LoadedModel, clock, review::Tag,
+    admission::Shown,
+    audit::Identifier,
+    authn::Principal,
+    authz::{Action, Grant},
+    bundle::LoadedModel,
+    clock,
+    extraction::{Events, Step},
+    review::Tag,
     screening::Channel,
 };
 
@@ -34,6 +41,8 @@ pub enum Stage {
     Consistency,
     /// Consistent → compared with the model's patients.
     Distribution,
+    /// Screened → charged.
+    Charge,
     /// Compared → cleared.
     Clear,
     /// Cleared → scores.
@@ -46,15 +55,17 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Authenticate,
         Self::Authorize,
         Self::Admit,
         Self::Receive,
         Self::Parse,
+        Self::Confirm,
         Self::Ranges,
         Self::Consistency,
         Self::Distribution,
+        Self::Charge,
         Self::Clear,
         Self::Infer,
         Self::Agree,
@@ -78,6 +89,7 @@ impl Stage {
             Self::Ranges => "ranges",
             Self::Consistency => "consistency",
             Self::Distribution => "distribution",
+            Self::Charge => "charge",
             Self::Clear => "clear",
             Self::Infer => "infer",
             Self::Agree => "agree",
@@ -116,8 +128,14 @@ pub struct Trail {
     pub repeated: bool,
     /// Pseudonym of the patient or encounter, where one was named.
     pub patient: Option<Identifier>,
-    /// Whether the answer may carry the screens' scores.
-    pub may_read_scores: bool,
+    /// Permission to see the screens' scores, if the caller has it.
+    pub scores: Option<Grant>,
+    /// What the answer shows of the caller's limits.
+    pub shown: Shown,
+    /// What operators are told about the caller's queries.
+    pub events: Events,
+    /// How far the response to them is.
+    pub step: Step,
     /// Which part of the distribution screen found the input atypical; not for the caller.
     pub atypical: Option<Channel>,
     started: Instant,
@@ -145,9 +163,12 @@ impl Trail {
             review: None,
             repeated: false,
             patient: None,
-            may_read_scores: false,
+            scores: None,
+            shown: Shown::default(),
+            events: Events::default(),
+            step: Step::None,
             atypical: None,
-            stages: Vec::with_capacity(14),
+            stages: Vec::with_capacity(Stage::ALL.len()),
             started,
             last: started,
         }

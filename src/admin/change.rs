@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Administration, Declined, reports, routes::Call, target::Change};
 use crate::{
+    admission::Admitter,
     authn::Principal,
     clock,
     config::ServedModel,
@@ -182,6 +183,14 @@ fn unload(call: &mut Call, served: &ServedModel) -> Result<Value, Declined> {
     }))
 }
 
+fn pardon(admitter: &Admitter, caller: &str) -> bool {
+    let mut any = false;
+    if let Some(account) = admitter.accounts().named(caller) {
+        account.each_ledger(|_, ledger| any |= ledger.pardon());
+    }
+    any
+}
+
 async fn contain(
     of: &Arc<Administration>,
     subject: Subject,
@@ -190,12 +199,16 @@ async fn contain(
     let application = Arc::clone(&of.application);
     let stopping = hold.is_some();
     let changing = move || -> Result<(bool, Subject), StateError> {
-        let containment = &application.pipeline.containment;
-        let changed = match hold {
-            Some(hold) => containment.stop(&subject, hold),
-            None => containment.release(&subject),
+        let pipeline = &application.pipeline;
+        let mut changed = match hold {
+            Some(hold) => pipeline.containment.stop(&subject, hold)?,
+            None => pipeline.containment.release(&subject)?,
         };
-        Ok((changed?, subject))
+        if let (false, Subject::Caller(name)) = (stopping, &subject) {
+            // What the caller's queries led to by itself ends with it; its budget stays spent.
+            changed |= pardon(&pipeline.admitter, name);
+        }
+        Ok((changed, subject))
     };
     let changed = tokio::task::spawn_blocking(changing)
         .await

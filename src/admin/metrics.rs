@@ -1,6 +1,9 @@
 //! Everything that was counted, and what can be read off the server when somebody asks.
 
-use super::{Administration, reports::model_state};
+use super::{
+    Administration,
+    reports::{self, model_state},
+};
 use crate::{
     bundle::{Authority, LoadedModel},
     containment::Stopped,
@@ -41,6 +44,11 @@ fn read_off(of: &Administration) {
     c::CALLERS_QUARANTINED
         .with([])
         .set(count(stopped.callers().count()));
+    for (step, callers) in reports::steps(of) {
+        c::CALLERS_LIMITED
+            .with([step.as_str().into()])
+            .set(count(callers));
+    }
     for (name, outcome) in application.reloads.snapshot() {
         let good = outcome.failure.is_none();
         c::RELOAD_GOOD.with([name.clone().into()]).set(flag(good));

@@ -8,6 +8,7 @@ use crate::{
     bundle::{Authority, LoadedModel},
     clock,
     containment::{Hold, Stopped, Subject},
+    extraction::Step,
     inference,
 };
 
@@ -111,6 +112,7 @@ pub(super) fn callers(of: &Administration) -> Value {
     let configured = callers.iter().map(|caller| {
         let mut shown = subject(&Subject::Caller(caller.name.clone()), &stopped);
         if let Some(fields) = shown.as_object_mut() {
+            fields.insert("queries".to_owned(), queries(of, &caller.name));
             let roles = caller.roles.iter().map(|role| role.as_str());
             fields.insert("roles".to_owned(), roles.collect());
             fields.insert("models".to_owned(), json!(caller.models));
@@ -122,6 +124,44 @@ pub(super) fn callers(of: &Administration) -> Value {
     let gone = stopped.callers().filter(|(name, _)| gone(name));
     let gone = gone.map(|(name, _)| subject(&Subject::Caller(name.to_owned()), &stopped));
     json!({"callers": configured.chain(gone).collect::<Vec<_>>()})
+}
+
+/// What a caller asked about each model today, and how far the response to it is.
+fn queries(of: &Administration, caller: &str) -> Value {
+    let accounts = of.application.pipeline.admitter.accounts();
+    let (now, mut models) = (clock::since_epoch().as_secs(), Vec::new());
+    if let Some(account) = accounts.named(caller) {
+        let limits = account.limits();
+        account.each_ledger(|model, ledger| {
+            let step = ledger.current(account.clinical(), now);
+            models.push(json!({
+                "model": model,
+                "rows": ledger.used(),
+                "budget": limits.rows_per_day.limit(),
+                "response": step.as_str(),
+                "patterns": limits.patterns,
+            }));
+        });
+    }
+    models.into()
+}
+
+/// How many callers and models there are at each step of the response to query patterns.
+pub(super) fn steps(of: &Administration) -> Vec<(Step, usize)> {
+    let now = clock::since_epoch().as_secs();
+    let mut steps: Vec<_> = Step::ALL
+        .into_iter()
+        .skip(1)
+        .map(|step| (step, 0))
+        .collect();
+    for account in of.application.pipeline.admitter.accounts().all() {
+        account.each_ledger(|_, ledger| {
+            let current = ledger.current(account.clinical(), now);
+            let of_step = steps.iter_mut().filter(|(step, _)| *step == current);
+            of_step.for_each(|(_, callers)| *callers += 1);
+        });
+    }
+    steps
 }
 
 /// Whether something is stopped, and why.

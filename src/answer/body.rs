@@ -48,8 +48,9 @@ impl<'a> Answer<'a> {
             model: model(trail),
             prediction: Some(Prediction {
                 outcome: &spec.outcome.name,
-                probability: *hardened.probability().expose(),
-                precision: spec.output.precision,
+                probability: hardened.probability().map(|p| *p.expose()),
+                precision: hardened.precision(),
+                limited: hardened.probability().is_none().then_some(BANDS_ONLY),
                 band: hardened.band(),
             }),
             reasons: reasons(spec, &hardened.reasons),
@@ -95,8 +96,13 @@ impl<'a> Answer<'a> {
 #[derive(Serialize)]
 struct Prediction<'a> {
     outcome: &'a str,
-    probability: f64,
-    precision: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<f64>,
+    /// Said where there is a band and no probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
     band: &'a str,
 }
 
@@ -150,7 +156,7 @@ struct Scores {
 impl Scores {
     /// Conformal p-values: of the decision and of each channel.
     fn new(trail: &Trail, oddness: Option<&Phi<Oddness>>) -> Option<Self> {
-        let oddness = oddness.filter(|_| trail.may_read_scores)?.expose();
+        let oddness = oddness.filter(|_| trail.scores.is_some())?.expose();
         let mut distribution = serde_json::Map::new();
         distribution.insert("p".to_owned(), oddness.p.into());
         for (channel, p) in Channel::ALL.iter().zip(oddness.channels) {
@@ -177,6 +183,8 @@ struct Screening<'a> {
     imputed: Vec<&'a str>,
 }
 
+/// Said in place of a probability, whatever the limit is.
+const BANDS_ONLY: &str = "bands-only";
 const PASS: &str = "pass";
 const REVIEW: &str = "review";
 const NOT_RUN: &str = "not_run";

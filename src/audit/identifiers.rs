@@ -123,6 +123,13 @@ impl Identifiers {
         identifier(&context.sign())
     }
 
+    /// A key of one day, for one purpose.
+    pub(crate) fn day_key(&self, day: u64, purpose: &str) -> hmac::Key {
+        let of_day = self.daily_key(day);
+        let label = [b"vitalgate ", purpose.as_bytes()].concat();
+        hmac::Key::new(HMAC_SHA256, hmac::sign(&of_day.key, &label).as_ref())
+    }
+
     /// The pseudonym of whom a request is about.
     pub fn pseudonym(&self, subject: &Subject) -> Identifier {
         let (kind, text): (&[u8], _) = match subject {

@@ -8,6 +8,7 @@ use crate::{
     authn::Principal,
     authz::Action,
     clock,
+    extraction::{Event, Step},
     screening::Channel,
     trail::{Stage, Trail},
 };
@@ -53,6 +54,12 @@ struct Record<'a> {
     /// The same override had been answered before.
     #[serde(skip_serializing_if = "is_false")]
     repeat: bool,
+    /// What operators are told of the caller's queries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<&'static str>,
+    /// How far the response to them is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<&'static str>,
     stages_us: Stages<'a>,
 }
 
@@ -103,6 +110,8 @@ pub(super) fn body(
         review: trail.review.as_deref(),
         overridden: disposition.is_overridden(),
         repeat: trail.repeated,
+        events: trail.events.iter().map(Event::as_str).collect(),
+        response: (trail.step > Step::None).then(|| trail.step.as_str()),
         stages_us: Stages(trail.stages()),
     };
     let mut body = Vec::with_capacity(768);

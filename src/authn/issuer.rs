@@ -232,7 +232,7 @@ impl Issuer {
             return Err(Code::TokenClaimMissing);
         }
         let subject = claims.text(claim).ok_or(Code::TokenClaimInvalid)?;
-        let (name, label, roles, models, names_clinician) =
+        let (name, label, roles, models, names_clinician, listed) =
             if let Some(caller) = self.callers.get(subject) {
                 let caller = caller.clone();
                 (
@@ -241,6 +241,7 @@ impl Issuer {
                     caller.roles,
                     caller.models,
                     caller.names_clinician,
+                    Some(caller.budget),
                 )
             } else {
                 let (roles, models) = self.mapped_roles(claims).ok_or(Code::TokenSubject)?;
@@ -254,6 +255,7 @@ impl Issuer {
                     roles,
                     models,
                     false,
+                    None,
                 )
             };
         let one_of = |claim: &str, values: &[String]| {
@@ -271,6 +273,7 @@ impl Issuer {
             auth_time,
             clinician: self.clinician(claims)?,
             names_clinician,
+            listed,
         })
     }
 

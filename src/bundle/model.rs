@@ -14,7 +14,7 @@ use crate::{
 mod format;
 pub use format::{
     Agreement, Band, Interval, Kind, MemberSpec, Missing, OnViolation, OutcomeSpec, OutputSpec,
-    RawFeature, RawKnownAnswer, RawModel, RawRule, ReviewPolicy, ReviewSpec,
+    QueriesSpec, RawFeature, RawKnownAnswer, RawModel, RawRule, ReviewPolicy, ReviewSpec,
 };
 
 /// The largest number of features: they are tracked in 128-bit sets.
@@ -121,6 +121,8 @@ pub struct ModelSpec {
     pub output: OutputSpec,
     /// Review policy.
     pub review: ReviewSpec,
+    /// What honest use looks like.
+    pub queries: QueriesSpec,
     /// Checked at load.
     pub known_answers: Vec<KnownAnswer>,
 }
@@ -151,6 +153,7 @@ impl ModelSpec {
                 "must lie above 0 and be at most 0.5",
             ));
         }
+        queries(raw.queries)?;
         let known_answers = known_answers(raw.known_answers, features.len(), &raw.members)?;
         Ok(Arc::new(Self {
             name: raw.name,
@@ -165,6 +168,7 @@ impl ModelSpec {
             outcome: raw.outcome,
             output: raw.output,
             review: raw.review,
+            queries: raw.queries,
             known_answers,
         }))
     }
@@ -370,6 +374,21 @@ fn outcome(outcome: &OutcomeSpec, output: OutputSpec) -> Result<(), ModelError> 
             "outcome.bands",
             "edges must lie half-way between two released probabilities",
         ));
+    }
+    Ok(())
+}
+
+fn queries(queries: QueriesSpec) -> Result<(), ModelError> {
+    let QueriesSpec {
+        rescoring_hours,
+        review_rate,
+    } = queries;
+    if !(0.1..=24.0).contains(&rescoring_hours) {
+        return Err(invalid("queries.rescoring_hours", "must be .1 to 24"));
+    }
+    if !(review_rate > 0.0 && review_rate <= 0.2) {
+        let problem = "must be above 0 and at most .2";
+        return Err(invalid("queries.review_rate", problem));
     }
     Ok(())
 }

@@ -226,6 +226,12 @@ fn configuration(arguments: &DevArguments) -> String {
          [health]\nlisten = \"{health}\"\n\n\
          [limits]\nbody_bytes = 65536\nconcurrent_requests = 1024\nconnections = 4096\n\
          head_seconds = 10\nbody_seconds = 10\nidle_seconds = 75\ndrain_seconds = 20\n\n\
+         # 200 beds, scored every 2 hours.\n\
+         [budgets.ehr-system]\nrows_per_day = 3600\n\n\
+         [budgets.clinician]\nrows_per_day = 200\n\n\
+         # For measuring. Whoever has this certificate can copy the models: not for production.\n\
+         [budgets.evaluator]\nrows_per_day = \"unlimited\"\nrequests_per_second = 1000000\n\
+         burst = 1000000\nconcurrent_requests = 1000000\npatterns = \"shadow\"\n\n\
          [onnxruntime]\nexecution = \"cpu\"\n\n\
          [trust]\npolicy = \"policy/release.dsse.json\"\n\
          policy_keys = [\"keys/policy-root.pub\"]\npolicy_threshold = 1\nmin_serial = 1\n\

@@ -25,6 +25,7 @@ use vitalgate::{
     connection::Serving,
     containment::Containment,
     deployment::Deployer,
+    extraction::Extraction,
     inference::{PINNED_SHA256, Runtime, find_library},
     phi::process::Hardening,
     pipeline::Pipeline,
@@ -322,8 +323,10 @@ async fn listen(
             models: prepared.models,
             admitter: Admitter::new(
                 limits.concurrent_requests,
+                config.budgets.clone(),
                 Arc::clone(&prepared.containment),
             ),
+            extraction: Extraction::default(),
             containment: prepared.containment,
             body,
             reviews: Reviews::new(&prepared.identifiers, &config.review),

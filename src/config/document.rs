@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn what_was_left_out_of_the_limits_is_shown() {
         let start = SAMPLE.find("\n[limits]").unwrap();
-        let end = SAMPLE.find("\n[onnxruntime]").unwrap();
+        let end = SAMPLE.find("\n[budgets.").unwrap();
         let text = format!("{}{}", &SAMPLE[..start], &SAMPLE[end..]);
         let config = Config::parse(&text, Path::new("/etc")).unwrap();
         assert_eq!(config.redacted()["limits"]["body_bytes"], 65536);

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
+    budgets::Budget,
     issuers::IssuerConfig,
     reader::{At, Reader},
 };
@@ -24,6 +25,10 @@ pub struct PrincipalConfig {
     pub models: Vec<String>,
     /// Whether it may say for whom it calls, in the `On-Behalf-Of` header.
     pub names_clinician: bool,
+    /// What it may ask for, where that is not its role's.
+    pub budget: Budget,
+    /// Its line in the file.
+    pub line: usize,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +42,8 @@ pub(super) struct RawPrincipal {
     models: Vec<String>,
     #[serde(default)]
     names_clinician: bool,
+    #[serde(default)]
+    budget: Budget,
 }
 
 impl Reader<'_> {
@@ -92,6 +99,8 @@ impl Reader<'_> {
                 roles: p.roles,
                 models: p.models,
                 names_clinician: p.names_clinician,
+                budget: p.budget,
+                line: self.line(start),
             });
         }
         principals

@@ -7,7 +7,7 @@ use toml::{
 };
 
 use super::{
-    Authorization, Config, DataPlane, Limits, Problem, Review, ServedModel,
+    Authorization, Budgets, Config, DataPlane, Limits, Problem, Review, ServedModel,
     issuers::{self, RawIssuer},
     principals::RawPrincipal,
 };
@@ -19,6 +19,7 @@ const SECTIONS: &[&str] = &[
     "admin",
     "health",
     "limits",
+    "budgets",
     "onnxruntime",
     "trust",
     "models",
@@ -86,6 +87,11 @@ impl Reader<'_> {
         } else {
             Some(Limits::default())
         };
+        let budgets = if table.contains_key("budgets") {
+            self.section(table, "budgets", &[])
+        } else {
+            Some(Budgets::default())
+        };
         let onnxruntime = self.section(table, "onnxruntime", &["execution"]);
         let trust = self.section(table, "trust", &[]);
         let models = self.list::<ServedModel>(table, "models", &["name", "version"]);
@@ -124,6 +130,9 @@ impl Reader<'_> {
         }
         let trust = trust.and_then(|raw| self.trust(table, raw));
         self.check_limits(table, limits.as_ref());
+        if let Some(budgets) = &budgets {
+            self.check_budgets(table, budgets, &principals, &issuers);
+        }
         self.check_models(table, &models);
         self.check_audit(table, audit.as_ref());
         self.check_review(table, review.as_ref());
@@ -132,6 +141,7 @@ impl Reader<'_> {
             admin: admin?,
             health: health?,
             limits: limits?,
+            budgets: budgets?,
             onnxruntime: onnxruntime?,
             trust: trust?,
             repository: repository?,

@@ -11,7 +11,7 @@ mod trust;
 const SAMPLE: &str = include_str!("../../docs/samples/vitalgate.toml");
 
 /// Fields that may be left out, besides the limits.
-const OPTIONAL: [&str; 20] = [
+const OPTIONAL: [&str; 25] = [
     "tenant",
     "override_seconds",
     "connections",
@@ -32,6 +32,11 @@ const OPTIONAL: [&str; 20] = [
     "multi_factor_acr",
     "multi_factor_amr",
     "on_behalf_of_claim",
+    "requests_per_second",
+    "burst",
+    "concurrent_requests",
+    "patterns",
+    "budget",
 ];
 
 fn parse(text: &str) -> Result<Config, Vec<Problem>> {
@@ -116,7 +121,7 @@ fn the_sample_shows_the_defaults_of_the_limits() {
     let shown = format!("{:?}", parse(SAMPLE).unwrap().limits);
     assert_eq!(shown, format!("{:?}", Limits::default()));
     let start = SAMPLE.find("\n[limits]").unwrap();
-    let end = SAMPLE.find("\n[onnxruntime]").unwrap();
+    let end = SAMPLE.find("\n[budgets.").unwrap();
     let without = format!("{}{}", &SAMPLE[..start], &SAMPLE[end..]);
     assert_eq!(format!("{:?}", parse(&without).unwrap().limits), shown);
     let some = sample_with("body_seconds = 10\n", "");
@@ -137,7 +142,7 @@ fn the_sample_explains_every_field() {
         }
         above = line;
     }
-    assert_eq!(explained.len(), 56);
+    assert_eq!(explained.len(), 61);
 }
 
 #[test]
@@ -167,7 +172,7 @@ fn unknown_sections_and_fields_are_refused() {
             "name = \"breast-cancer\"",
             "canary = 3\nname = \"breast-cancer\"",
         ),
-        ("name = \"ehr\"", "budget = 200\nname = \"ehr\""),
+        ("name = \"ehr\"", "quota = 200\nname = \"ehr\""),
     ] {
         let field = to.split(' ').next().unwrap();
         let message = problem(from, to);

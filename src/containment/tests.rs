@@ -107,7 +107,9 @@ fn without_a_disk_stopping_works_and_releasing_does_not() {
     fs::remove_dir_all(&state).unwrap();
     let ehr = Subject::Caller("ehr".to_owned());
     assert!(containment.stop(&ehr, hold("drill")).is_err());
-    assert!(containment.check_caller("ehr").is_err(), "in force anyway");
+    let caller = Principal::example("ehr", &[], &[]);
+    let stopped = containment.check_caller(&caller, || None);
+    assert!(stopped.is_err(), "in force anyway");
     assert!(containment.release(&icu(None)).is_err());
     assert!(containment.stopped().model("icu-mortality", 1).is_some());
 }

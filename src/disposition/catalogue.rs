@@ -344,7 +344,10 @@ fn a_code_is_one_name_for_one_thing() {
 fn a_problem_document_has_its_members() {
     for code in Code::ALL.iter().filter(|c| c.outcome() == Outcome::Refused) {
         let refusal = Refusal::from(*code);
-        assert_eq!(refusal.retry_after.is_some(), code.status() == 503);
+        assert_eq!(
+            refusal.retry_after.is_some(),
+            matches!(code.status(), 429 | 503)
+        );
         let document = document(&Disposition::Refused(refusal));
         let public = code.public();
         assert_eq!(document["code"], public.as_str());

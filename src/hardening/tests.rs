@@ -9,9 +9,48 @@ use crate::{
     specimens,
 };
 
+/// For a caller against whom nothing speaks, and who may see what the bundle releases.
+pub(crate) fn in_full(consensus: Consensus) -> Hardened {
+    let charged = Charged::example(Detail::Full);
+    release(consensus, &charged, Uncontained::example(), None)
+}
+
 fn released(spec: &Arc<ModelSpec>, p: f32) -> (f64, String) {
-    let hardened = release(agree(probabilities(spec, &[p, p])).unwrap());
-    (*hardened.probability().expose(), hardened.band().to_owned())
+    let hardened = in_full(agree(probabilities(spec, &[p, p])).unwrap());
+    let probability = *hardened.probability().unwrap().expose();
+    (probability, hardened.band().to_owned())
+}
+
+/// As [`released`], for a caller with this permission who gets so much.
+fn released_for(detail: Detail, action: Action, model: &str) -> (Option<f64>, Option<f64>, String) {
+    let spec = specimens::icu();
+    let consensus = agree(probabilities(&spec, &[0.123_456_7, 0.123_456_7])).unwrap();
+    let (charged, grant) = (Charged::example(detail), Grant::example(action, model));
+    let hardened = release(consensus, &charged, Uncontained::example(), Some(&grant));
+    let probability = hardened.probability().map(|p| *p.expose());
+    (
+        probability,
+        hardened.precision(),
+        hardened.band().to_owned(),
+    )
+}
+
+#[test]
+fn six_decimals_are_for_who_may_read_precise_and_bands_for_who_asked_too_much() {
+    use Action::{Predict, ReadPrecise};
+    let low = "low".to_owned();
+    let name = specimens::icu().name.clone();
+    let of = |detail, action, model: &str| released_for(detail, action, model);
+    let precise = (Some(0.123_457), Some(1e-6), low.clone());
+    assert_eq!(of(Detail::Full, ReadPrecise, &name), precise);
+    let coarse = (Some(0.1), Some(0.1), low.clone());
+    assert_eq!(of(Detail::Full, Predict, &name), coarse);
+    assert_eq!(of(Detail::Full, ReadPrecise, "another"), coarse);
+    let band = (None, None, low);
+    for action in [ReadPrecise, Predict] {
+        assert_eq!(of(Detail::Band, action, &name), band);
+        assert_eq!(of(Detail::Withheld, action, &name), band);
+    }
 }
 
 fn with_output(precision: f64, edges: &[f64]) -> Result<Arc<ModelSpec>, String> {

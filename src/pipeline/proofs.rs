@@ -53,7 +53,27 @@
 //! let grant = vitalgate::authz::Grant { principal: todo!(), action: todo!(), model: todo!() };
 //! ```
 //! ```compile_fail,E0451
-//! let admission = vitalgate::admission::Admission { model: todo!(), _place: todo!() };
+//! let admission = vitalgate::admission::Admission {
+//!     model: todo!(), account: todo!(), _own: todo!(), _place: todo!()
+//! };
+//! ```
+//! Not that a request was counted against its caller's rate, nor that its row was paid for, nor
+//! that nobody stopped its caller or model,
+//! ```compile_fail,E0451
+//! let paced = vitalgate::admission::Paced { account: todo!() };
+//! ```
+//! ```compile_fail,E0451
+//! let charged = vitalgate::extraction::Charged { detail: todo!() };
+//! ```
+//! ```compile_fail,E0423
+//! let uncontained = vitalgate::containment::Uncontained(());
+//! ```
+//! without which no prediction is released.
+//! ```compile_fail,E0061
+//! # use vitalgate::{consensus::Consensus, hardening};
+//! fn unpaid(consensus: Consensus) {
+//!     let _ = hardening::release(consensus);
+//! }
 //! ```
 //!
 //! Nor is there a model that serves without an approval, an approval without a policy in force, or

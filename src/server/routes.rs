@@ -241,6 +241,9 @@ async fn decide(
         Ok(principal) => principal,
         Err(code) => return Disposition::Refused(code.into()),
     };
+    if let Err(refusal) = pipeline.pace(trail, &peer.presented, &principal) {
+        return Disposition::Refused(refusal);
+    }
     let described = match ask {
         Ask::List => list_models(application, trail, &principal),
         Ask::Describe(target) => find(application, trail, &principal, &target).map(|m| card(&m)),

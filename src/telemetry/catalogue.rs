@@ -231,6 +231,12 @@ catalogue! {
     Gauge CALLERS_QUARANTINED = "vitalgate_callers_quarantined" [],
         "Callers that an operator stopped",
         "A quarantine, a release";
+    Counter CALLER_EVENTS = "vitalgate_caller_events_total" [caller, model, event],
+        "What operators are told of a caller's queries: budget-alert (80 %), budget-exhausted, near-duplicate, flag-rate, response-raised, response-eased, store-away, store-back",
+        "A caller that asks about many rows, or in a way that looks like probing";
+    Gauge CALLERS_LIMITED = "vitalgate_callers_limited" [step],
+        "Callers and models at each step of the response to query patterns, shadow mode included",
+        "A caller that asks in a way that looks like probing";
     Gauge READ_ONLY = "vitalgate_read_only" [],
         "1 in read-only mode: nothing can be deployed",
         "vitalgate admin read-only";

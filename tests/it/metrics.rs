@@ -103,6 +103,13 @@ fn every_metric_moves() {
         post(&mut wire, "/v1/models/none/predict", b"{}").status,
         404
     );
+    // The same patient again and again, a little changed each time.
+    let (mut stepped, mut wire) = (patient.clone(), Wire::open(&server, &clinician));
+    let statuses = (80..86).map(|rate| {
+        stepped["observations"]["heart_rate"] = rate.into();
+        post(&mut wire, PREDICT, stepped.to_string().as_bytes()).status
+    });
+    assert!(statuses.collect::<Vec<_>>().contains(&429));
     // No request at all.
     let mut broken = Wire::open(&server, &clinician);
     broken.send(b"NOT HTTP\r\n\r\n");

@@ -36,6 +36,9 @@ pub struct RawModel {
     pub output: OutputSpec,
     /// What happens when a screen asks for a person.
     pub review: ReviewSpec,
+    /// What honest use of the model looks like, to be told from probing.
+    #[serde(default)]
+    pub queries: QueriesSpec,
     /// Checked on the declared provider at load; synthetic patients only.
     pub known_answers: Vec<RawKnownAnswer>,
 }
@@ -208,6 +211,26 @@ pub struct ReviewSpec {
 
 fn usual_budget() -> f64 {
     0.05
+}
+
+/// What honest use of the model looks like.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueriesSpec {
+    /// Hours between two scorings of the same patient: so many rows that differ little are
+    /// expected of each. At least .1, at most 24.
+    pub rescoring_hours: f64,
+    /// The share of honest rows that some screen flags or rejects. Above 0, at most .2.
+    pub review_rate: f64,
+}
+
+impl Default for QueriesSpec {
+    fn default() -> Self {
+        Self {
+            rescoring_hours: 2.0,
+            review_rate: 0.02,
+        }
+    }
 }
 
 /// Whether a flagged input's prediction is released.

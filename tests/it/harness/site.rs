@@ -314,6 +314,10 @@ fn configuration() -> String {
          key = \"server.key\"\nclient_ca = \"ca.pem\"\nstate = \"admin\"\n\n\
          [health]\nlisten = \"127.0.0.1:0\"\n\n\
          [limits]\nbody_seconds = 10\nconcurrent_requests = 1024\n\n\
+         [budgets.ehr-system]\nrows_per_day = \"unlimited\"\nrequests_per_second = 1000000\n\
+         burst = 1000000\nconcurrent_requests = 1000000\npatterns = \"shadow\"\n\n\
+         [budgets.clinician]\nrows_per_day = \"unlimited\"\nrequests_per_second = 1000000\n\
+         burst = 1000000\nconcurrent_requests = 1000000\npatterns = \"shadow\"\n\n\
          [onnxruntime]\nexecution = \"cpu\"\n\n\
          [trust]\nkeys = [\"builder.pub\"]\n\n\
          [audit]\ndirectory = \"audit\"\nmode = \"written\"\norigin = \"it.example/log\"\n\

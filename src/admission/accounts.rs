@@ -1,0 +1,112 @@
+//! All callers that have asked for something, by name; a bounded number of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use super::account::Account;
+use crate::{authn::Principal, clock, config::Budgets};
+
+/// Callers that only their tokens name, at most: an issuer may name any number. Beyond it they
+/// share one account until others have nothing left to remember, so that more names never are
+/// more budget. Callers that the configuration lists are always counted by themselves.
+pub const UNLISTED: usize = 16_384;
+/// The name of the account that they share then; no principal can have it.
+const SHARED: &str = "";
+
+/// Callers' accounts.
+#[derive(Debug)]
+pub struct Accounts {
+    budgets: Budgets,
+    by_name: RwLock<Table>,
+}
+
+#[derive(Debug)]
+struct Known {
+    account: Arc<Account>,
+    listed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    all: HashMap<Box<str>, Known>,
+    unlisted: usize,
+    /// When it was last looked for accounts to forget, Unix seconds.
+    swept: u64,
+}
+
+impl Accounts {
+    pub(super) fn new(budgets: Budgets) -> Self {
+        Self {
+            budgets,
+            by_name: RwLock::default(),
+        }
+    }
+
+    /// The account of who pays, by the limits that are its own now.
+    pub fn of(&self, payer: &Principal) -> Arc<Account> {
+        let listed = payer.listed();
+        let own = listed.cloned().unwrap_or_default();
+        let limits = self.budgets.limits(payer.roles(), &own);
+        {
+            let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(Known { account, .. }) = known.all.get(payer.name())
+                && account.is(&limits, payer.roles())
+            {
+                return Arc::clone(account);
+            }
+        }
+        let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let present = known.all.get(payer.name()).map(|known| &known.account);
+        let (name, new) = match present {
+            Some(account) if account.is(&limits, payer.roles()) => return Arc::clone(account),
+            Some(account) => (payer.name(), account.with(limits, payer.roles())),
+            None => {
+                let room = listed.is_some() || known.has_room();
+                let name = if room { payer.name() } else { SHARED };
+                if let Some(shared) = known.all.get(name) {
+                    return Arc::clone(&shared.account);
+                }
+                known.unlisted += usize::from(listed.is_none());
+                let account = Account::new(name, payer.label(), limits, payer.roles());
+                (name, account)
+            }
+        };
+        let account = Arc::new(new);
+        let entry = Known {
+            account: Arc::clone(&account),
+            listed: listed.is_some(),
+        };
+        known.all.insert(name.into(), entry);
+        account
+    }
+
+    /// Every account.
+    pub fn all(&self) -> Vec<Arc<Account>> {
+        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        known.all.values().map(|k| Arc::clone(&k.account)).collect()
+    }
+
+    /// The account of a caller by name, if it has asked for anything.
+    pub fn named(&self, name: &str) -> Option<Arc<Account>> {
+        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        known.all.get(name).map(|k| Arc::clone(&k.account))
+    }
+}
+
+impl Table {
+    /// Whether another unlisted caller may have an account; forgets, once a minute, who has
+    /// nothing left to remember.
+    fn has_room(&mut self) -> bool {
+        let now = clock::since_epoch().as_secs();
+        if self.unlisted >= UNLISTED && now >= self.swept + 60 {
+            self.swept = now;
+            self.all.retain(|_, Known { account, listed }| {
+                *listed || Arc::strong_count(account) > 1 || !account.is_spent(now)
+            });
+            self.unlisted = self.all.values().filter(|known| !known.listed).count();
+        }
+        self.unlisted < UNLISTED
+    }
+}

@@ -1,0 +1,211 @@
+//! What a caller learns about a model is paid for: [`Admission`] and a screened row → [`Charged`].
+//!
+//! Every answer teaches the caller something. The rate limit protects our processors; this
+//! protects the model, so the two never share a bucket. What is counted are *distinct rows*, by
+//! keyed fingerprint, per caller, model name and UTC day: versions, paths, connections, addresses
+//! and encounters make no difference, and the same row again is free. Every row that could be
+//! read is charged, whatever becomes of it: that a screen rejects or flags a row also tells where
+//! its limits are, and must not be free to probe. What could not be read (a body that is no row
+//! of the model) shows nothing that the model's schema does not, and costs only of the rate.
+//!
+//! Two patterns are looked for ([`Ledger`]): many rows near each other (line searches, small
+//! steps), and many flagged ones (made-up patients). What follows is graduated ([`Step`]), fades
+//! by itself, and ends at bands for those who stand at a bedside.
+//!
+//! [`Charged`] is what [`crate::hardening::release`] asks for, so no prediction leaves uncharged.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    admission::{Account, Admission, Rows},
+    audit::Identifiers,
+    bundle::LoadedModel,
+    clock,
+    disposition::{Code, Refusal, ReviewReason},
+    row::Row,
+    screening::Screen,
+    telemetry,
+    trail::Trail,
+};
+
+mod embedding;
+mod ledger;
+mod response;
+mod terms;
+mod verdict;
+
+pub use embedding::{Embedder, Embedding};
+pub use ledger::{EMBEDDINGS, Ledger, Query};
+pub use response::{DECAY_SECONDS, Step};
+pub use terms::{Clinical, Terms};
+pub use verdict::{Detail, Event, Events, Verdict, Why};
+
+/// Models whose directions are remembered; more than are served at once.
+const EMBEDDERS: usize = 64;
+const DAY: u64 = 86_400;
+
+/// A row that was paid for, and how much of its prediction may leave; made only by
+/// [`Extraction::charge`].
+#[derive(Debug)]
+pub struct Charged {
+    detail: Detail,
+}
+
+impl Charged {
+    /// How much may leave.
+    pub fn detail(&self) -> Detail {
+        self.detail
+    }
+
+    /// Why a person has to look, when the caller is answered no other way.
+    pub fn reason(&self) -> Option<ReviewReason> {
+        (self.detail == Detail::Withheld).then(|| {
+            let message = "this system has asked in a way that looks like probing of the model, so \
+                           each of its requests goes to a person until the operators have looked";
+            ReviewReason::new(Code::CallerUnderReview, Vec::new(), message)
+        })
+    }
+}
+
+#[cfg(test)]
+impl Charged {
+    /// As if it had been paid.
+    pub(crate) fn example(detail: Detail) -> Self {
+        Self { detail }
+    }
+}
+
+/// Counts rows against budgets, and looks for patterns in them.
+#[derive(Debug, Default)]
+pub struct Extraction {
+    /// By the model's digest: the day, and the day's directions.
+    embedders: ArcSwap<BTreeMap<String, (u64, Arc<Embedder>)>>,
+}
+
+impl Extraction {
+    /// What is kept of a row: its fingerprint, which is given as the audit log writes it, and its
+    /// embedding where the model has a reference.
+    pub fn query(
+        &self,
+        identifiers: &Identifiers,
+        fingerprint: Option<&str>,
+        model: &LoadedModel,
+        row: &Row,
+    ) -> Query {
+        let embedding = model.screen().map(|screen| {
+            let embedder = self.embedder(identifiers, model, screen);
+            embedder.embed(screen, row)
+        });
+        Query {
+            fingerprint: short(fingerprint.unwrap_or_default()),
+            embedding,
+            flagged: false,
+        }
+    }
+
+    /// Counts a row, and says how much may be answered.
+    ///
+    /// # Errors
+    /// `BUDGET_EXHAUSTED`, `SLOWED_DOWN` or `CALLER_QUARANTINED`.
+    pub fn charge(
+        &self,
+        admission: &Admission,
+        query: &Query,
+        trail: &mut Trail,
+    ) -> Result<Charged, Refusal> {
+        let account = admission.account();
+        let spec = admission.model().spec();
+        let terms = Terms::new(account.limits(), account.clinical(), &spec.queries);
+        let now = u64::try_from(clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
+        let verdict = account.with_ledger(&spec.name, |l| l.enter(query, &terms, now));
+        note(
+            account,
+            admission.model(),
+            &terms,
+            &verdict,
+            now / 1000,
+            trail,
+        );
+        match verdict.outcome {
+            Ok(detail) => Ok(Charged { detail }),
+            Err((why, 0)) => Err(why.code().into()),
+            Err((why, seconds)) => Err(Refusal {
+                retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+                ..why.code().into()
+            }),
+        }
+    }
+
+    /// The model's directions for today.
+    fn embedder(
+        &self,
+        identifiers: &Identifiers,
+        model: &LoadedModel,
+        screen: &Screen,
+    ) -> Arc<Embedder> {
+        let day = clock::since_epoch().as_secs() / DAY;
+        let all = self.embedders.load();
+        if let Some((of, embedder)) = all.get(model.digest())
+            && *of == day
+        {
+            return Arc::clone(embedder);
+        }
+        let spec = model.spec();
+        let features = spec.features.iter().take(screen.features());
+        let key = identifiers.day_key(day, &format!("query embedding {}", spec.name));
+        let names: Vec<&str> = features.map(|f| f.name.as_str()).collect();
+        let embedder = Arc::new(Embedder::new(&key, names.into_iter()));
+        let mut table = BTreeMap::clone(&all);
+        table.retain(|_, (of, _)| *of == day);
+        if table.len() < EMBEDDERS {
+            table.insert(model.digest().to_owned(), (day, Arc::clone(&embedder)));
+        }
+        self.embedders.store(Arc::new(table));
+        embedder
+    }
+}
+
+/// Tells answer, record, metrics and log what became of a row.
+fn note(
+    account: &Account,
+    model: &LoadedModel,
+    terms: &Terms,
+    verdict: &Verdict,
+    seconds: u64,
+    trail: &mut Trail,
+) {
+    trail.shown.rows = terms.rows.map(|quota| Rows {
+        quota,
+        remaining: quota.saturating_sub(verdict.used),
+        reset: u32::try_from(DAY - seconds % DAY).unwrap_or(u32::MAX),
+    });
+    trail.events = verdict.events;
+    trail.step = verdict.step;
+    if verdict.events.is_empty() {
+        return;
+    }
+    let caller = crate::error_chain::printable(account.name());
+    let (used, step, enforced) = (verdict.used, verdict.step.as_str(), terms.enforced);
+    let model_name = model.spec().name.as_str();
+    for event in verdict.events.iter() {
+        telemetry::caller_event(account.label(), model, event);
+        let event = event.as_str();
+        tracing::warn!(
+            event,
+            caller,
+            model = model_name,
+            used,
+            step,
+            enforced,
+            "caller's queries"
+        );
+    }
+}
+
+/// The first 64 bits of a fingerprint: chance meets twice among 10⁶ rows in 10⁷ days.
+fn short(fingerprint: &str) -> u64 {
+    let digits = fingerprint.get(..16).unwrap_or_default();
+    u64::from_str_radix(digits, 16).unwrap_or_default()
+}

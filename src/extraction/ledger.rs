@@ -1,0 +1,321 @@
+//! What one caller asked about one model: the budget of its day, and what its queries look like.
+//!
+//! Keyed hashes and sums only, never a row. Exactly the same steps run as a script in the shared
+//! store (`store.lua`); a test holds one against the other.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+};
+
+use super::{
+    embedding::Embedding,
+    response::{DECAY_SECONDS, Step},
+    terms::{Clinical, Terms},
+    verdict::{Detail, Event, Events, Verdict, Why},
+};
+
+/// Embeddings that are kept at most, newest first; enough for 200 patients every 2 hours. To
+/// have one forgotten before its time, so many other rows have to be paid for.
+pub const EMBEDDINGS: usize = 1024;
+/// From so many embeddings on, one of them may be another patient's that is near by chance.
+const CROWD: usize = 64;
+/// Fingerprints that are remembered of a caller without a budget.
+const UNBUDGETED: usize = 4096;
+/// ln 10⁴: streams of honest queries reach it once in more than 10⁴ starts (Wald).
+const ALARM: f32 = 9.21;
+/// What an alarm of the flag rate counts, in strikes; a near-duplicate counts one.
+const ALARM_STRIKES: f32 = 4.0;
+/// As many strikes are remembered: a quarantine ends by itself after eight hours.
+const MOST_STRIKES: f32 = 24.0;
+/// A slowed caller's rows: one in so many milliseconds, after so many at once.
+const PACE_MS: u64 = 10_000;
+/// As many at once.
+const PACE_BURST: u64 = 6;
+const DAY: u64 = 86_400;
+
+/// A row that is about to be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Query {
+    /// Its keyed fingerprint.
+    pub fingerprint: u64,
+    /// Its embedding, where the model has a reference.
+    pub embedding: Option<Embedding>,
+    /// Whether a screen flagged or rejected it.
+    pub flagged: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// As [`stamp`] writes it.
+    at: u32,
+    bits: Embedding,
+}
+
+/// Fingerprints are hashes already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// What one caller asked about one model.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    day: u64,
+    rows: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    seen: VecDeque<Seen>,
+    cusum: f32,
+    strikes: f32,
+    strikes_at: u64,
+    /// When the next row of a slowed caller is due, Unix milliseconds (GCRA's theoretical arrival
+    /// time).
+    pace: u64,
+    /// The last row that was refused as a near-duplicate: trying it again is not another one.
+    refused: u64,
+    told_exhausted: bool,
+    /// The step that operators were last told of.
+    told: Step,
+}
+
+impl Ledger {
+    /// Judges a row at `now`, Unix milliseconds, and counts it.
+    pub fn enter(&mut self, query: &Query, terms: &Terms, now: u64) -> Verdict {
+        let seconds = now / 1000;
+        let (pays_with_bands, mut events) = (terms.clinical.is_record_system(), Events::default());
+        self.turn_day(seconds);
+        let before = self.decay(terms.clinical, seconds);
+        if terms.effect(before) == Step::Quarantine {
+            return self.verdict(Err((Why::Quarantined, 0)), before, events);
+        }
+        // The same row again costs nothing and counts for nothing.
+        if self.rows.contains(&query.fingerprint) {
+            return self.verdict(Ok(terms.effect(before).detail()), before, events);
+        }
+        let exhausted = terms.rows.is_some_and(|limit| self.used() >= limit);
+        if exhausted && !std::mem::replace(&mut self.told_exhausted, true) {
+            events.insert(Event::Exhausted);
+        }
+        if exhausted && !pays_with_bands {
+            let until_midnight = DAY - seconds % DAY;
+            return self.verdict(Err((Why::Exhausted, until_midnight)), before, events);
+        }
+        let slowed = terms.effect(before) >= Step::SlowDown && !pays_with_bands;
+        if slowed && let Some(wait) = self.wait(now) {
+            return self.verdict(Err((Why::SlowedDown, wait)), before, events);
+        }
+        let near = self.near_duplicate(query, terms, seconds);
+        if near.is_some() {
+            events.insert(Event::NearDuplicate);
+            if query.fingerprint != self.refused {
+                self.refused = query.fingerprint;
+                self.strike(1.0);
+            }
+        } else if self.flag_rate(query, terms, seconds) {
+            events.insert(Event::FlagRate);
+            self.strike(ALARM_STRIKES);
+        }
+        let after = self.step(terms.clinical);
+        if let Some(first) = near.filter(|_| terms.enforced && !pays_with_bands) {
+            let wait = (first + terms.window).saturating_sub(seconds).max(1);
+            return self.verdict(Err((Why::NearDuplicate, wait)), after, events);
+        }
+        if slowed {
+            self.advance(now);
+        }
+        let detail = terms.effect(after).detail();
+        if exhausted || (near.is_some() && terms.enforced) {
+            // Not remembered, or the same row again would be answered in full.
+            return self.verdict(Ok(detail.min(Detail::Band)), after, events);
+        }
+        self.remember(query, terms, seconds);
+        if terms
+            .rows
+            .is_some_and(|limit| self.used() == alert_at(limit))
+        {
+            events.insert(Event::Alert);
+        }
+        Verdict {
+            charged: true,
+            ..self.verdict(Ok(detail), after, events)
+        }
+    }
+
+    /// Distinct rows charged today.
+    pub fn used(&self) -> u32 {
+        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How far the automatic response is, with what has decayed by `seconds`.
+    pub fn current(&mut self, clinical: Clinical, seconds: u64) -> Step {
+        self.turn_day(seconds);
+        self.decay(clinical, seconds)
+    }
+
+    /// Forgets what speaks against the caller; its budget stays spent. Whether there was anything.
+    pub fn pardon(&mut self) -> bool {
+        let any = self.strikes > 0.0 || self.cusum > 0.0;
+        (self.strikes, self.cusum, self.pace) = (0.0, 0.0, 0);
+        self.seen.clear();
+        any
+    }
+
+    /// Whether it says nothing that a new one would not.
+    pub fn is_blank(&mut self, seconds: u64) -> bool {
+        self.turn_day(seconds);
+        let decayed = seconds.saturating_sub(self.strikes_at) / DECAY_SECONDS;
+        self.rows.is_empty() && (self.strikes <= 0.0 || decayed > 24)
+    }
+
+    /// A new day: new keys, so old fingerprints and embeddings are of no use.
+    fn turn_day(&mut self, seconds: u64) {
+        let day = seconds / DAY;
+        if day != self.day {
+            self.day = day;
+            self.rows = HashSet::default();
+            self.seen = VecDeque::new();
+            self.told_exhausted = false;
+        }
+    }
+
+    fn decay(&mut self, clinical: Clinical, seconds: u64) -> Step {
+        let passed = seconds.saturating_sub(self.strikes_at);
+        self.strikes_at = seconds;
+        #[expect(clippy::cast_precision_loss, reason = "only the recent past matters")]
+        let faded = passed as f32 / DECAY_SECONDS as f32;
+        self.strikes = (self.strikes - faded).max(0.0);
+        self.step(clinical)
+    }
+
+    fn step(&self, clinical: Clinical) -> Step {
+        Step::at(self.strikes).min(clinical.last_step())
+    }
+
+    fn strike(&mut self, strikes: f32) {
+        self.strikes = (self.strikes + strikes).min(MOST_STRIKES);
+    }
+
+    /// Seconds that a slowed caller has to wait, if it has to.
+    fn wait(&self, now: u64) -> Option<u64> {
+        let allowed = now + PACE_MS * (PACE_BURST - 1);
+        (self.pace > allowed).then(|| (self.pace - allowed).div_ceil(1000))
+    }
+
+    fn advance(&mut self, now: u64) {
+        self.pace = self.pace.max(now) + PACE_MS;
+    }
+
+    /// When the first of too many near rows came, if there are too many. A row that was flagged
+    /// was not answered: what comes after it may be its correction.
+    fn near_duplicate(&mut self, query: &Query, terms: &Terms, seconds: u64) -> Option<u64> {
+        self.forget_old(terms, seconds);
+        let embedding = query.embedding.filter(|_| !query.flagged)?;
+        let mut near = self.near(&embedding, false);
+        let first = near.next()?;
+        let allowed = terms.near + u32::from(self.seen.len() >= CROWD);
+        let count = 1 + u32::try_from(near.count()).unwrap_or(u32::MAX - 1);
+        (count > allowed).then_some(first)
+    }
+
+    fn forget_old(&mut self, terms: &Terms, seconds: u64) {
+        while let Some(oldest) = self.seen.front()
+            && u64::from(oldest.at) + terms.window < seconds
+        {
+            self.seen.pop_front();
+        }
+    }
+
+    /// The times of near rows, oldest first.
+    fn near<'s>(
+        &'s self,
+        embedding: &'s Embedding,
+        flagged: bool,
+    ) -> impl Iterator<Item = u64> + 's {
+        let same = move |seen: &&Seen| (seen.at & 1 == 1) == flagged;
+        let near = self.seen.iter().filter(same);
+        near.filter(|seen| embedding.is_near(&seen.bits))
+            .map(|seen| u64::from(seen.at))
+    }
+
+    /// Page's CUSUM of the flags over distinct rows. Another version of a row that was flagged is
+    /// not another flag: somebody is correcting it.
+    fn flag_rate(&mut self, query: &Query, terms: &Terms, seconds: u64) -> bool {
+        self.forget_old(terms, seconds);
+        let again = |e: &Embedding| query.flagged && self.near(e, true).next().is_some();
+        if query.embedding.as_ref().is_some_and(again) {
+            return false;
+        }
+        let step = if query.flagged {
+            terms.if_flagged
+        } else {
+            terms.if_passed
+        };
+        self.cusum = (self.cusum + step).max(0.0);
+        if self.cusum < ALARM {
+            return false;
+        }
+        self.cusum = 0.0;
+        true
+    }
+
+    fn remember(&mut self, query: &Query, terms: &Terms, seconds: u64) {
+        if terms.rows.is_none() && self.rows.len() >= UNBUDGETED {
+            self.rows.clear();
+        }
+        self.rows.insert(query.fingerprint);
+        let Some(embedding) = query.embedding else {
+            return;
+        };
+        if self.seen.len() >= EMBEDDINGS {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(Seen {
+            at: stamp(seconds, query.flagged),
+            bits: embedding,
+        });
+    }
+
+    fn verdict(
+        &mut self,
+        outcome: Result<Detail, (Why, u64)>,
+        step: Step,
+        mut events: Events,
+    ) -> Verdict {
+        events.moved(std::mem::replace(&mut self.told, step), step);
+        Verdict {
+            outcome,
+            charged: false,
+            used: self.used(),
+            step,
+            events,
+        }
+    }
+}
+
+/// Rows at which operators are told: four fifths of the budget.
+fn alert_at(limit: u32) -> u32 {
+    (u64::from(limit) * 4)
+        .div_ceil(5)
+        .try_into()
+        .unwrap_or(limit)
+}
+
+/// Seconds as 32 bits, the lowest of which says whether the row was flagged.
+fn stamp(seconds: u64, flagged: bool) -> u32 {
+    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    (seconds & !1) | u32::from(flagged)
+}
+
+#[cfg(test)]
+mod tests;

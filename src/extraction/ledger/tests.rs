@@ -1,0 +1,328 @@
+//! Budgets are spent once, repeats are free, and each pattern has the consequence it should.
+
+use super::*;
+use crate::{
+    bundle::model::QueriesSpec,
+    config::{CallerLimits, Patterns, RowsPerDay},
+};
+
+/// Noon of some day, Unix milliseconds.
+const NOON: u64 = (20_000 * DAY + DAY / 2) * 1000;
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+fn terms(rows: u32, clinical: Clinical) -> Terms {
+    let limits = CallerLimits {
+        rows_per_day: RowsPerDay::Limited(rows),
+        ..CallerLimits::DEFAULT
+    };
+    Terms::new(&limits, clinical, &QueriesSpec::default())
+}
+
+fn shadow(clinical: Clinical) -> Terms {
+    let limits = CallerLimits {
+        patterns: Patterns::Shadow,
+        ..CallerLimits::DEFAULT
+    };
+    Terms::new(&limits, clinical, &QueriesSpec::default())
+}
+
+/// A row that is near to no other with another number.
+fn far(number: u64) -> Query {
+    let mut state = number;
+    let bits = std::array::from_fn(|_| {
+        // SplitMix64, as in its authors' reference.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap()
+    });
+    Query {
+        fingerprint: number << 1,
+        embedding: Some(Embedding(bits)),
+        flagged: false,
+    }
+}
+
+/// A row near to number 0, different for each number.
+fn near(number: u64) -> Query {
+    let mut query = far(0);
+    query.fingerprint = 1_000_000 + number;
+    if let Some(Embedding(bits)) = &mut query.embedding {
+        bits[0] ^= u32::try_from(number % 256).unwrap();
+    }
+    query
+}
+
+fn flagged(query: Query) -> Query {
+    Query {
+        flagged: true,
+        ..query
+    }
+}
+
+fn code(verdict: &Verdict) -> Option<&'static str> {
+    verdict.outcome.err().map(|(why, _)| why.code().as_str())
+}
+
+#[test]
+fn a_budget_is_of_different_rows_and_of_one_day() {
+    let (mut ledger, terms) = (Ledger::default(), terms(10, Clinical::No));
+    let mut alerts = Vec::new();
+    for number in 0..10 {
+        for again in [false, true] {
+            let verdict = ledger.enter(&far(number), &terms, NOON + number);
+            assert_eq!(verdict.outcome, Ok(Detail::Full));
+            assert_eq!(
+                (verdict.charged, u64::from(verdict.used)),
+                (!again, number + 1)
+            );
+            if verdict.events.contains(Event::Alert) {
+                alerts.push(number + 1);
+            }
+        }
+    }
+    assert_eq!(alerts, [8], "once, at 80 %");
+    let spent = ledger.enter(&far(10), &terms, NOON + 10);
+    assert_eq!(spent.outcome, Err((Why::Exhausted, DAY / 2)));
+    assert!(spent.events.contains(Event::Exhausted));
+    let spent = ledger.enter(&far(11), &terms, NOON + 11);
+    assert_eq!(code(&spent), Some("BUDGET_EXHAUSTED"));
+    assert!(spent.events.is_empty(), "it was told");
+    // What was answered is answered again.
+    let again = ledger.enter(&far(3), &terms, NOON + 12);
+    assert_eq!((again.outcome, again.charged), (Ok(Detail::Full), false));
+    let tomorrow = ledger.enter(&far(11), &terms, NOON + DAY / 2 * 1000);
+    assert_eq!((tomorrow.outcome, tomorrow.used), (Ok(Detail::Full), 1));
+}
+
+#[test]
+fn a_record_system_goes_on_with_bands() {
+    let (mut ledger, terms) = (Ledger::default(), terms(5, Clinical::RecordSystem));
+    for number in 0..5 {
+        ledger.enter(&far(number), &terms, NOON);
+    }
+    for number in [5, 6, 5] {
+        let verdict = ledger.enter(&far(number), &terms, NOON);
+        assert_eq!((verdict.outcome, verdict.used), (Ok(Detail::Band), 5));
+    }
+    assert_eq!(
+        ledger.enter(&far(2), &terms, NOON).outcome,
+        Ok(Detail::Full)
+    );
+}
+
+#[test]
+fn the_fifth_row_near_four_others_is_refused_and_told_when_to_come_again() {
+    let (mut ledger, terms) = (Ledger::default(), terms(200, Clinical::Person));
+    for number in 0..4 {
+        let verdict = ledger.enter(&near(number), &terms, NOON + number * MINUTE);
+        assert_eq!(verdict.outcome, Ok(Detail::Full), "{number}");
+    }
+    let now = NOON + 10 * MINUTE;
+    let refused = ledger.enter(&near(4), &terms, now);
+    let (why, wait) = refused.outcome.unwrap_err();
+    assert_eq!(
+        (why, refused.used, refused.step),
+        (Why::NearDuplicate, 4, Step::SlowDown)
+    );
+    assert_eq!(why.code().as_str(), "SLOWED_DOWN");
+    assert!(refused.events.contains(Event::NearDuplicate));
+    assert!(refused.events.contains(Event::Raised));
+    // Trying it again is no other attempt.
+    for _ in 0..50 {
+        let again = ledger.enter(&near(4), &terms, now);
+        assert_eq!(
+            (code(&again), again.step),
+            (Some("SLOWED_DOWN"), Step::SlowDown)
+        );
+    }
+    // Another patient is answered, and the row itself in its time.
+    assert_eq!(ledger.enter(&far(9), &terms, now).outcome, Ok(Detail::Full));
+    let later = ledger.enter(&near(4), &terms, now + (wait + 1) * 1000);
+    assert_eq!(later.outcome, Ok(Detail::Full));
+    assert!(
+        later.events.contains(Event::Eased),
+        "a strike fades in an hour"
+    );
+}
+
+#[test]
+fn a_correction_is_no_near_duplicate_and_no_other_flag() {
+    let (mut ledger, terms) = (Ledger::default(), terms(200, Clinical::Person));
+    for number in 0..40 {
+        let verdict = ledger.enter(&flagged(near(number)), &terms, NOON + number * MINUTE);
+        assert_eq!(
+            (verdict.outcome, verdict.step),
+            (Ok(Detail::Full), Step::None)
+        );
+    }
+    let corrected = ledger.enter(&near(77), &terms, NOON + 41 * MINUTE);
+    assert_eq!(
+        (corrected.outcome, corrected.step),
+        (Ok(Detail::Full), Step::None)
+    );
+}
+
+#[test]
+fn made_up_patients_are_noticed_after_five_and_answered_less_and_less() {
+    let (mut ledger, terms) = (Ledger::default(), terms(200, Clinical::No));
+    let mut steps = Vec::new();
+    let mut now = NOON;
+    for number in 0..40 {
+        let mut verdict = ledger.enter(&flagged(far(number)), &terms, now);
+        if let Err((Why::SlowedDown, wait)) = verdict.outcome {
+            now += wait * 1000;
+            verdict = ledger.enter(&flagged(far(number)), &terms, now);
+        }
+        if steps.last().is_none_or(|(_, step)| *step != verdict.step) {
+            steps.push((number + 1, verdict.step));
+        }
+        if verdict.step == Step::Quarantine {
+            break;
+        }
+    }
+    assert_eq!(
+        steps,
+        [
+            (1, Step::None),
+            (5, Step::BandsOnly),
+            (10, Step::Review),
+            (20, Step::Quarantine)
+        ]
+    );
+    // Not even what was answered before; and it ends by itself.
+    let refused = ledger.enter(&far(0), &terms, now);
+    assert_eq!(code(&refused), Some("CALLER_QUARANTINED"));
+    assert_eq!(
+        ledger.current(Clinical::No, now / 1000 + 20 * 3600),
+        Step::None
+    );
+}
+
+#[test]
+fn nobody_at_a_bedside_is_stopped_by_a_program() {
+    for clinical in [Clinical::Person, Clinical::RecordSystem] {
+        let (mut ledger, terms) = (Ledger::default(), terms(10_000, clinical));
+        let mut now = NOON;
+        for number in 0..500 {
+            let verdict = ledger.enter(&flagged(far(number)), &terms, now);
+            assert!(verdict.step <= Step::BandsOnly);
+            match verdict.outcome {
+                Ok(detail) => assert!(detail >= Detail::Band),
+                Err((why, wait)) => {
+                    assert_eq!((why, clinical), (Why::SlowedDown, Clinical::Person));
+                    now += wait * 1000;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slowed_caller_gets_a_new_row_every_ten_seconds() {
+    let (mut ledger, terms) = (Ledger::default(), terms(10_000, Clinical::Person));
+    for number in 0..5 {
+        ledger.enter(&flagged(far(number)), &terms, NOON);
+    }
+    let answered = (0..120u64)
+        .filter(|second| {
+            let query = far(100 + second);
+            ledger
+                .enter(&query, &terms, NOON + second * 1000)
+                .outcome
+                .is_ok()
+        })
+        .count();
+    // Six at once, then one in ten seconds.
+    assert_eq!(answered, 6 + 11);
+}
+
+#[test]
+fn shadow_mode_sees_everything_and_does_nothing() {
+    let (mut ledger, terms) = (Ledger::default(), shadow(Clinical::No));
+    let mut seen = Events::default();
+    let mut last = Step::None;
+    for number in 0..150 {
+        let query = if number % 2 == 0 {
+            flagged(far(number))
+        } else {
+            near(number)
+        };
+        let verdict = ledger.enter(&query, &terms, NOON + number);
+        assert_eq!(verdict.outcome, Ok(Detail::Full));
+        verdict.events.iter().for_each(|event| seen.insert(event));
+        last = verdict.step;
+    }
+    assert_eq!(last, Step::Quarantine);
+    for event in [Event::NearDuplicate, Event::FlagRate, Event::Raised] {
+        assert!(seen.contains(event), "{event:?}");
+    }
+}
+
+#[test]
+fn less_than_full_is_never_made_full_by_asking_twice() {
+    // Near rows of a record system: bands, however often.
+    let (mut ledger, ehr) = (Ledger::default(), terms(200, Clinical::RecordSystem));
+    for number in 0..4 {
+        ledger.enter(&near(number), &ehr, NOON);
+    }
+    for _ in 0..3 {
+        assert_eq!(ledger.enter(&near(9), &ehr, NOON).outcome, Ok(Detail::Band));
+    }
+    // Withheld for the caller's sake: withheld again.
+    let (mut ledger, other) = (Ledger::default(), terms(200, Clinical::No));
+    let mut now = NOON;
+    for number in 0..10 {
+        now += 20_000;
+        ledger.enter(&flagged(far(number)), &other, now);
+    }
+    for query in [far(50), far(50), far(3)] {
+        now += 20_000;
+        let verdict = ledger.enter(&query, &other, now);
+        assert_eq!(verdict.outcome, Ok(Detail::Withheld));
+    }
+    // An operator's pardon.
+    assert!(ledger.pardon());
+    assert_eq!(
+        ledger.enter(&far(51), &other, now).outcome,
+        Ok(Detail::Full)
+    );
+    assert_eq!(
+        ledger.enter(&far(50), &other, now).outcome,
+        Ok(Detail::Full)
+    );
+}
+
+#[test]
+fn one_more_near_row_is_another_patients_in_a_crowd() {
+    let (mut ledger, terms) = (Ledger::default(), terms(3600, Clinical::RecordSystem));
+    for number in 1..=64 {
+        ledger.enter(&far(number), &terms, NOON);
+    }
+    for number in 0..5 {
+        let verdict = ledger.enter(&near(number), &terms, NOON + HOUR);
+        assert_eq!(verdict.outcome, Ok(Detail::Full), "{number}");
+    }
+    assert_eq!(
+        ledger.enter(&near(5), &terms, NOON + HOUR).outcome,
+        Ok(Detail::Band)
+    );
+}
+
+#[test]
+fn memory_is_bounded_whatever_is_sent() {
+    let (mut ledger, unbudgeted) = (
+        Ledger::default(),
+        Terms {
+            rows: None,
+            ..shadow(Clinical::No)
+        },
+    );
+    for number in 0..20_000 {
+        ledger.enter(&far(number), &unbudgeted, NOON + number);
+    }
+    assert!(ledger.seen.len() <= EMBEDDINGS);
+    assert!(ledger.rows.len() <= UNBUDGETED);
+}
