@@ -24,6 +24,7 @@ use self::{
 };
 use crate::{
     clock,
+    drift::{Monitor, reference::RawDrift},
     inference::{self, Engine, EngineError, EngineSpec, Execution, Runtime},
     phi::scrub::scrub_stack,
     row::Row,
@@ -185,6 +186,7 @@ pub struct LoadedModel {
     until: Option<Duration>,
     card: String,
     screen: Option<Screen>,
+    drift: Option<Monitor>,
     engine: Engine<Row>,
     labels: ModelLabels,
 }
@@ -202,6 +204,7 @@ impl LoadedModel {
         let mut files = approved.take_files();
         let spec = parse_model(&path, &files)?;
         let screen = parse_screen(&path, &files, &spec)?;
+        let drift = parse_drift(&path, &files, &spec, screen.as_ref())?;
         let engine_spec = engine_spec(&path, &spec, &mut files, execution)?;
         let engine = Engine::start(runtime, &engine_spec).map_err(|source| LoadError::Engine {
             path: path.clone(),
@@ -218,6 +221,7 @@ impl LoadedModel {
             until,
             card,
             screen,
+            drift,
             engine,
         })
     }
@@ -258,6 +262,11 @@ impl LoadedModel {
         self.screen.as_ref()
     }
 
+    /// Whether its patients are still those it was made for; none without histograms.
+    pub fn drift(&self) -> Option<&Monitor> {
+        self.drift.as_ref()
+    }
+
     /// What metrics call it.
     pub fn labels(&self) -> &ModelLabels {
         &self.labels
@@ -294,6 +303,33 @@ pub fn parse_screen(
         return Ok(None);
     };
     Screen::parse(bytes, spec).map_err(|source| LoadError::Reference {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads the histograms in the `reference.json` among a bundle's files, if it has some.
+pub fn parse_drift(
+    path: &Path,
+    files: &BTreeMap<String, Vec<u8>>,
+    spec: &ModelSpec,
+    screen: Option<&Screen>,
+) -> Result<Option<Monitor>, LoadError> {
+    /// The member that this is about; `parse_screen` judged the others.
+    #[derive(serde::Deserialize)]
+    struct Histograms {
+        drift: Option<RawDrift>,
+    }
+    let Some(bytes) = files.get(REFERENCE_FILE).filter(|_| screen.is_some()) else {
+        return Ok(None);
+    };
+    let read = serde_json::from_slice::<Histograms>(bytes).map_err(ReferenceError::from);
+    let monitor = read.and_then(|histograms| {
+        let alpha = screen.map(|screen| screen.calibration().alpha());
+        let monitor = |raw: &RawDrift| Monitor::new(raw, spec, alpha);
+        histograms.drift.as_ref().map(monitor).transpose()
+    });
+    monitor.map_err(|source| LoadError::Reference {
         path: path.to_owned(),
         source,
     })

@@ -24,6 +24,11 @@ pub struct Consensus {
 }
 
 impl Consensus {
+    /// The members' mean.
+    pub(crate) fn mean(&self) -> &Phi<f64> {
+        &self.mean
+    }
+
     pub(crate) fn into_parts(self) -> (Box<Row>, Clearance, Phi<f64>) {
         (self.row, self.clearance, self.mean)
     }

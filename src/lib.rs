@@ -24,6 +24,7 @@ pub mod authz;
 pub mod clinical;
 pub mod consensus;
 pub mod disposition;
+pub mod drift;
 pub mod extraction;
 pub mod hardening;
 pub mod inference;

@@ -12,11 +12,12 @@ use crate::{
     answer::Disposition,
     audit::Identifiers,
     authn::{self, Authenticator, Presented, Principal},
-    authz::{Action, Authorizer, Plane},
+    authz::{Action, Authorizer, Plane, Role},
     bundle::{LoadedModel, Models},
-    clinical, consensus,
+    clinical, clock, consensus,
     containment::Containment,
-    disposition::{Code, Refusal, Rejection},
+    disposition::{Code, Outcome, Refusal, Rejection},
+    drift::Ended,
     extraction::Extraction,
     hardening::{self, Hardened},
     inference::ScoreError,
@@ -128,7 +129,7 @@ impl Pipeline {
     /// Decides about one request for a prediction.
     pub async fn predict(&self, trail: &mut Trail, call: Call) -> Disposition {
         trail.action = Some(Action::Predict);
-        match self.path(trail, call).await {
+        let disposition = match self.path(trail, call).await {
             Ok(mut hardened) => {
                 if let Some(confirmed) = &hardened.confirmed {
                     trail.repeated = self.reviews.answered(confirmed);
@@ -145,7 +146,9 @@ impl Pipeline {
                 Disposition::Review(withheld)
             }
             Err(stop) => stop.into(),
-        }
+        };
+        count_for_drift(trail, &disposition);
+        disposition
     }
 
     /// Opens a review of the input that the trail is about.
@@ -204,6 +207,9 @@ impl Pipeline {
         let cleared = trail.mark(S::Clear, review::clear(screened))?;
         let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
         let consensus = trail.mark(S::Agree, consensus::agree(scores))?;
+        if let (Some(drift), Some(sighting)) = (model.drift(), &mut trail.sighting) {
+            drift.add_probability(sighting, *consensus.mean().expose());
+        }
         // A body may be long in coming. Once a quarantine is confirmed, no prediction is decided.
         let holder = || self.authenticator.holder(presented);
         let uncontained = self.containment.confirm(&principal, holder, model)?;
@@ -309,5 +315,37 @@ fn screen(
     let screened = screening::check_distribution(model.screen(), consistent);
     let screened = trail.mark(S::Distribution, screened);
     trail.atypical = screened.atypical();
+    trail.sighting = model.drift().map(|drift| drift.sighting(screened.row()));
     Ok(screened)
+}
+
+/// Lets the model's version count what was decided about its patients. What says nothing about
+/// them is not counted: a refusal, and what an evaluator sends.
+fn count_for_drift(trail: &mut Trail, disposition: &Disposition) {
+    // The same input once more, after a person has looked at it.
+    if matches!(disposition, Disposition::Predicted(h) if h.confirmed.is_some()) {
+        return;
+    }
+    let ended = match disposition.outcome() {
+        Outcome::Predicted => Ended::Passed,
+        Outcome::Review => Ended::Review,
+        Outcome::Rejected => Ended::Rejected,
+        Outcome::Refused | Outcome::Answered | Outcome::Announced => return,
+    };
+    let evaluates = |p: &Arc<Principal>| p.roles().contains(&Role::Evaluator);
+    if trail.principal.as_ref().is_none_or(evaluates) {
+        return;
+    }
+    let Some(drift) = trail.model.as_ref().and_then(|model| model.drift()) else {
+        return;
+    };
+    // Half of the keyed hash tells encounters apart.
+    let encounter = trail.patient.as_deref().and_then(|text| text.get(..16));
+    let encounter = encounter.and_then(|text| u64::from_str_radix(text, 16).ok());
+    drift.count(
+        trail.sighting.take(),
+        ended,
+        encounter,
+        clock::since_epoch(),
+    );
 }

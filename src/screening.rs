@@ -65,6 +65,10 @@ impl InDistribution {
         !self.0.reasons.is_empty()
     }
 
+    pub(crate) fn row(&self) -> &Row {
+        &self.0
+    }
+
     /// The channel that found the row atypical: for the audit record, never for the caller.
     pub fn atypical(&self) -> Option<Channel> {
         let oddness = self.0.oddness.as_ref()?.expose();

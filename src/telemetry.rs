@@ -16,6 +16,7 @@ use crate::{
     authz::Action,
     bundle::{LoadedModel, model::ModelSpec},
     disposition::{Code, Refusal},
+    drift,
     extraction::Event,
     trail::{Stage, Trail},
 };
@@ -141,6 +142,18 @@ impl ModelLabels {
     /// Its version.
     pub fn version(&self) -> SharedString {
         self.version.clone()
+    }
+
+    /// Name of one of the series that drift is watched in.
+    pub fn series(&self, name: &str) -> SharedString {
+        let mut features = self.features.iter();
+        let feature = features.find(|feature| &***feature == name).cloned();
+        feature.unwrap_or_else(|| match name {
+            drift::PROBABILITY => drift::PROBABILITY.into(),
+            drift::ATYPICALITY => drift::ATYPICALITY.into(),
+            "review" => "review".into(),
+            _ => "rejected".into(),
+        })
     }
 
     /// Name of a feature, by its index.

@@ -15,6 +15,7 @@ use crate::{
     authz::{Action, Grant},
     bundle::LoadedModel,
     clock,
+    drift::Sighting,
     extraction::{Events, Step},
     review::Tag,
     screening::Channel,
@@ -138,6 +139,8 @@ pub struct Trail {
     pub step: Step,
     /// Which part of the distribution screen found the input atypical; not for the caller.
     pub atypical: Option<Channel>,
+    /// The input's bins, to be counted once it is decided.
+    pub sighting: Option<Sighting>,
     started: Instant,
     stages: Vec<(Stage, u32)>,
     last: Instant,
@@ -168,6 +171,7 @@ impl Trail {
             events: Events::default(),
             step: Step::None,
             atypical: None,
+            sighting: None,
             stages: Vec::with_capacity(Stage::ALL.len()),
             started,
             last: started,

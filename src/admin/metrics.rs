@@ -6,10 +6,12 @@ use super::{
 };
 use crate::{
     bundle::{Authority, LoadedModel},
+    clock,
     containment::Stopped,
     disposition::Code,
+    drift::{Monitor, RateReport},
     inference,
-    telemetry::{self, catalogue as c, count, number},
+    telemetry::{self, ModelLabels, catalogue as c, count, number},
 };
 
 /// All metrics, in the Prometheus text format.
@@ -97,9 +99,65 @@ fn models(models: &[std::sync::Arc<LoadedModel>], stopped: &Stopped) {
                 state.into(),
             ])
             .set(1.0);
+        if let Some(monitor) = model.drift() {
+            drift(labels, monitor);
+        }
         c::QUEUED_ROWS
             .with([labels.model(), labels.version()])
             .set(count(engine.queued_rows()));
+    }
+}
+
+/// A series with too few rows is absent, not zero.
+fn drift(labels: &ModelLabels, monitor: &Monitor) {
+    for report in monitor.report(clock::since_epoch()) {
+        let window = || [labels.model(), labels.version(), report.window.into()];
+        let named = |name: &str| {
+            let [model, version, window] = window();
+            // Names come with the model: one of its features, or one of ours.
+            [model, version, window, labels.series(name)]
+        };
+        let tested = |name: &str, test: &'static str| {
+            let [model, version, window, series] = named(name);
+            [model, version, window, series, test.into()]
+        };
+        c::DRIFT_ROWS.with(window()).set(f64::from(report.rows));
+        for series in &report.series {
+            c::DRIFT_PSI.with(named(&series.name)).set(series.psi);
+            c::DRIFT_JS
+                .with(named(&series.name))
+                .set(series.jensen_shannon);
+            c::DRIFT_KS.with(named(&series.name)).set(series.distance);
+        }
+        let values = report
+            .series
+            .iter()
+            .map(|s| (&s.name, "values", s.evidence, s.alarm));
+        let rate = |test| move |r: &'_ RateReport| (r.name.clone(), test, r.evidence, r.alarm);
+        let missing = report.missing.iter().map(rate("missing"));
+        let rates = report.rates.iter().map(rate("rate"));
+        let values =
+            values.map(|(name, test, evidence, alarm)| (name.clone(), test, evidence, alarm));
+        for (name, test, evidence, alarm) in values.chain(missing).chain(rates) {
+            c::DRIFT_EVIDENCE.with(tested(&name, test)).set(evidence);
+            c::DRIFT_ALARM.with(tested(&name, test)).set(flag(alarm));
+        }
+        for missing in &report.missing {
+            c::DRIFT_MISSING
+                .with(named(&missing.name))
+                .set(missing.share);
+        }
+        for rate in &report.rates {
+            c::DRIFT_RATE.with(named(&rate.name)).set(rate.share);
+        }
+    }
+    for (direction, sum) in ["up", "down"]
+        .into_iter()
+        .zip(monitor.cumulative().into_iter().flatten())
+    {
+        c::DRIFT_CUSUM
+            .with([labels.model(), labels.version(), direction.into()])
+            .set(sum);
     }
 }
 

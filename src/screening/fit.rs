@@ -330,6 +330,7 @@ pub fn fit(
         },
         agreement: None,
         budget: None,
+        drift: None,
     };
     let screen = Screen::new(&reference)?;
     let aside_scores = score(&screen, &calibration, traits, options);

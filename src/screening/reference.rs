@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::drift::reference::RawDrift;
+
 /// The format that this server reads.
 pub const FORMAT: u32 = 2;
 
@@ -41,6 +43,9 @@ pub struct RawReference {
     /// How the share of patients that a person may have to look at was divided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<RawBudget>,
+    /// The features one by one, for those who watch whether the patients change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<RawDrift>,
 }
 
 /// The members' disagreement about patients kept aside.
@@ -233,7 +238,7 @@ pub enum ReferenceError {
 }
 
 impl ReferenceError {
-    pub(super) fn invalid(place: &'static str, problem: &str) -> Self {
+    pub(crate) fn invalid(place: &'static str, problem: &str) -> Self {
         Self::Invalid {
             place,
             problem: problem.to_owned(),

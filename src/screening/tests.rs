@@ -34,6 +34,7 @@ fn reference(rng: &mut ChaCha8Rng) -> RawReference {
         bias: vector(outputs, 0.5, rng),
     };
     RawReference {
+        drift: None,
         format: FORMAT,
         name: "test".to_owned(),
         version: 1,

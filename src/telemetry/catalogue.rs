@@ -204,6 +204,35 @@ catalogue! {
         "When the release policy expires, Unix time; absent without one",
         "A load under a newer policy";
 
+    // Drift
+    Gauge DRIFT_ROWS = "vitalgate_drift_window_rows" [model, version, window],
+        "Rows in the window (of the last 100 rows, hour, 24 hours), each encounter once; below 20 nothing else is said",
+        "A prediction, review or rejection; an evaluator's are not counted";
+    Gauge DRIFT_PSI = "vitalgate_drift_psi" [model, version, window, series],
+        "Population stability index of a feature, of `probability` or of `atypicality` (the p-value of the distribution screen) against the bundle's reference",
+        "20 rows";
+    Gauge DRIFT_JS = "vitalgate_drift_jensen_shannon_bits" [model, version, window, series],
+        "Jensen-Shannon divergence from the reference, 0 to 1",
+        "20 rows";
+    Gauge DRIFT_KS = "vitalgate_drift_ks_distance" [model, version, window, series],
+        "Largest distance between the distribution functions, 0 to 1",
+        "20 rows";
+    Gauge DRIFT_EVIDENCE = "vitalgate_drift_evidence" [model, version, window, series, test],
+        "-log10 of the probability of what is seen if nothing had changed, after Bonferroni; test is values (Kolmogorov-Smirnov), missing or rate (binomial)",
+        "20 rows";
+    Gauge DRIFT_ALARM = "vitalgate_drift_alarm" [model, version, window, series, test],
+        "1 while that is beyond what comes up by chance once in ten months",
+        "20 rows (1: a shift)";
+    Gauge DRIFT_MISSING = "vitalgate_drift_missing_ratio" [model, version, window, feature],
+        "Share of rows without the feature",
+        "20 rows";
+    Gauge DRIFT_RATE = "vitalgate_drift_disposition_ratio" [model, version, window, disposition],
+        "Share of reviews and of rejections",
+        "20 rows";
+    Gauge DRIFT_CUSUM = "vitalgate_drift_cusum_ratio" [model, version, direction],
+        "Cumulative sum of the predictions' place in the reference, as a share of its threshold: 1 is an alarm",
+        "20 predictions";
+
     // Audit log
     Gauge AUDIT_HEALTHY = "vitalgate_audit_log_healthy" [],
         "1 while the audit log takes records; without it there are no answers",

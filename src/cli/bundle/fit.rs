@@ -27,6 +27,7 @@ use vitalgate::{
 use super::{Failure, print, read_file};
 use vitalgate::error_chain::one_line;
 
+mod histograms;
 mod validation;
 
 #[derive(Debug, Args)]
@@ -46,6 +47,14 @@ pub(crate) struct FitArguments {
     /// Columns whose header is not the feature's name.
     #[arg(long, value_name = "COLUMN=feature", value_delimiter = ',', value_parser = mapping)]
     map: Vec<(String, String)>,
+    /// Rows that no network was trained on, with the features' own or usual names: their predictions
+    /// are what later ones are compared with.
+    #[arg(long, value_name = "FILE")]
+    unseen: Option<PathBuf>,
+    /// Only count the histograms that drift is measured against, and put them into --out, which
+    /// was fitted before.
+    #[arg(long)]
+    drift_only: bool,
     /// The outcome's column, 0 or 1, to look for tampering [default: died, label, outcome, target or y].
     #[arg(long, value_name = "COLUMN")]
     label: Option<String>,
@@ -119,7 +128,12 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
         passing: patients,
         partial,
         left_out,
+        everyone,
     } = read(&arguments.data, &spec, &columns, &mut groups, &mut data)?;
+    let histograms = histograms::count(arguments, &spec, &everyone)?;
+    if arguments.drift_only {
+        return histograms::replace_in(arguments, histograms);
+    }
     let validated = validation::validate(arguments, &spec)?;
     let known = groups.len();
     let mut more = partial;
@@ -148,6 +162,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
     )
     .map_err(|error| refused(&arguments.data, &error))?;
     bar.0.finish_and_clear();
+    fitted.reference.drift = Some(histograms);
     fitted.reference.fit.data = data;
     fitted.reference.fit.validation = Some(validation::record(&validated));
     fitted.reference.fit.screened_out = left_out.iter().map(|(_, count)| count).sum();
@@ -196,6 +211,8 @@ struct Admitted {
     partial: Vec<Patient>,
     /// How many were stopped, by what.
     left_out: Vec<(Earlier, usize)>,
+    /// All of them.
+    everyone: Vec<Patient>,
 }
 
 fn read(
@@ -226,6 +243,7 @@ fn read(
         (Earlier::Rule, 0),
     ];
     let (mut passing, mut partial) = (Vec::new(), Vec::new());
+    let everyone = rows.patients.clone();
     for patient in rows.patients {
         let stopped = rows::earlier(spec, &patient.values, false);
         for (by, count) in &mut left_out {
@@ -241,6 +259,7 @@ fn read(
         passing,
         partial,
         left_out,
+        everyone,
     })
 }
 

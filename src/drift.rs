@@ -1,0 +1,453 @@
+//! Are the patients still those that the model was made for?
+//!
+//! A single row cannot show a mild shift; many can. Each model version counts the rows it judges
+//! in the bins of its own reference ([`reference`], the member `drift` of `reference.json`), in
+//! sliding windows of 100 rows, an hour and a day, and compares them when somebody asks for the
+//! metrics. A version that is swapped in brings its own reference and begins with nothing.
+//!
+//! What is kept are counts in bins, and keyed hashes of encounters, so that a patient who is
+//! scored again is one patient: re-scored rows depend on each other, and would look like a shift.
+//! Rows that say no encounter are all counted. What an `evaluator` sends is not counted.
+//!
+//! An alarm is a probability so small that, over all that is compared and all the times that it
+//! is, it should not come up once in a month without a shift ([`FALSE_ALARMS`]). Below
+//! [`LEAST`] rows nothing is said at all: no number, and least of all that there is no drift.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{bundle::model::ModelSpec, row::Row, screening::ReferenceError};
+
+pub mod reference;
+mod statistics;
+mod window;
+
+use reference::{Histogram, RawDrift, Reference};
+use window::{ENCOUNTERS, SHAPES, Window};
+
+/// Values below which nothing is reported.
+pub const LEAST: f64 = 20.0;
+/// Alarms without a shift, a month, in each window at most.
+pub const FALSE_ALARMS: f64 = 0.1;
+/// Bins of the distribution screen's p-values.
+const P_BINS: u8 = 10;
+/// Rows that the reference's shares are in doubt by: the least that a fit writes.
+const DOUBT: f64 = 5.0;
+/// Share of reviews that screens behind the distribution screen may ask for (disagreement).
+const LATER_REVIEWS: f64 = 0.01;
+/// A shift of the mean that the cumulative sum does not add up, in ridits (half a ridit is the
+/// whole way from the middle of the reference to its end).
+const ALLOWANCE: f64 = 0.08;
+/// Rows between false alarms of the cumulative sum: ten months at one a second.
+const RUN_LENGTH: f64 = 2.6e7;
+/// Name of the members' mean probability among the series.
+pub const PROBABILITY: &str = "probability";
+/// Name of the distribution screen's p-value among the series.
+pub const ATYPICALITY: &str = "atypicality";
+
+/// How a counted row ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With a prediction and no reason for review.
+    Passed,
+    /// With reasons for review.
+    Review,
+    /// It cannot be a patient.
+    Rejected,
+}
+
+/// A row's bins, on its way to be counted. Derived from a patient's values: it cannot be printed,
+/// and is wiped.
+pub struct Sighting(Zeroizing<Vec<u16>>);
+
+impl fmt::Debug for Sighting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sighting(…)")
+    }
+}
+
+/// A histogram with a place for each bin, and behind them one for rows without the value.
+#[derive(Debug)]
+struct Series {
+    name: String,
+    histogram: Histogram,
+    first: u16,
+}
+
+impl Series {
+    fn slot(&self, value: Option<f64>) -> u16 {
+        #[expect(clippy::cast_possible_truncation, reason = "edges are float32")]
+        let bin = match value {
+            Some(value) if !value.is_nan() => self.histogram.bin(value as f32),
+            _ => self.histogram.counts.len(),
+        };
+        self.first + u16::try_from(bin).unwrap_or_default()
+    }
+
+    fn counted<'c>(&self, sums: &'c [f64]) -> (&'c [f64], f64) {
+        let first = usize::from(self.first);
+        let bins = self.histogram.counts.len();
+        let missing = sums.get(first + bins).copied().unwrap_or_default();
+        (sums.get(first..first + bins).unwrap_or_default(), missing)
+    }
+}
+
+/// Counts what a model version judges, and compares it with its reference.
+#[derive(Debug)]
+pub struct Monitor {
+    features: Vec<Series>,
+    probability: Option<Series>,
+    atypicality: Option<Series>,
+    /// Where dispositions are counted: passed, review, rejected.
+    dispositions: u16,
+    rows: f64,
+    stopped: f64,
+    alpha: f64,
+    cusum: Option<Cusum>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    windows: Vec<Window>,
+    /// Cumulative sums up and down, as shares of their thresholds.
+    sums: [f64; 2],
+    summed: u64,
+    /// Encounters that are in them: a patient must not be added day after day.
+    added: HashSet<u64>,
+}
+
+impl State {
+    /// Whether the cumulative sums have the encounter not yet. They begin anew at zero.
+    fn is_new(&mut self, encounter: Option<u64>) -> bool {
+        if self.sums.iter().all(|sum| *sum <= 0.0) || self.added.len() >= ENCOUNTERS {
+            self.added.clear();
+        }
+        encounter.is_none_or(|encounter| self.added.insert(encounter))
+    }
+}
+
+/// A cumulative sum of the probability's ridit (its place in the reference, −½ to ½).
+#[derive(Debug)]
+struct Cusum {
+    ridits: Vec<f64>,
+    /// Of the sums upwards and downwards; none when that way is closed.
+    thresholds: [Option<f64>; 2],
+}
+
+/// What is said about a window.
+#[derive(Clone, Debug)]
+pub struct WindowReport {
+    /// `100`, `1h` or `24h`.
+    pub window: &'static str,
+    /// Rows in it.
+    pub rows: u32,
+    /// Series with enough values.
+    pub series: Vec<SeriesReport>,
+    /// Share of rows without a value, by feature; none when there are too few rows.
+    pub missing: Vec<RateReport>,
+    /// Shares of reviews and rejections.
+    pub rates: Vec<RateReport>,
+}
+
+/// How far a series is from its reference.
+#[derive(Clone, Debug)]
+pub struct SeriesReport {
+    /// A feature's index, or past the features: probability, atypicality.
+    pub name: String,
+    /// Population stability index.
+    pub psi: f64,
+    /// Jensen–Shannon divergence, bits.
+    pub jensen_shannon: f64,
+    /// Kolmogorov–Smirnov distance.
+    pub distance: f64,
+    /// −log10 of its probability, after Bonferroni.
+    pub evidence: f64,
+    /// Whether that is an alarm.
+    pub alarm: bool,
+}
+
+/// A share of rows, compared with the reference's.
+#[derive(Clone, Debug)]
+pub struct RateReport {
+    /// A feature, or a disposition.
+    pub name: String,
+    /// The share.
+    pub share: f64,
+    /// −log10 of the probability of so many, after Bonferroni.
+    pub evidence: f64,
+    /// Whether that is an alarm.
+    pub alarm: bool,
+}
+
+impl Monitor {
+    /// For a bundle's reference; `alpha` is the share of rows that its distribution screen flags.
+    pub(crate) fn new(
+        raw: &RawDrift,
+        spec: &ModelSpec,
+        alpha: Option<f64>,
+    ) -> Result<Self, ReferenceError> {
+        let reference = Reference::new(raw, spec)?;
+        let mut next = 0_u16;
+        let mut series = |name: &str, histogram: Histogram| {
+            let first = next;
+            next += u16::try_from(histogram.counts.len() + 1).unwrap_or_default();
+            Series {
+                name: name.to_owned(),
+                histogram,
+                first,
+            }
+        };
+        let names = spec.features.iter().map(|f| f.name.as_str());
+        let features: Vec<Series> = names
+            .zip(reference.features)
+            .map(|(name, histogram)| series(name, histogram))
+            .collect();
+        let cusum = reference.probability.as_ref().map(Cusum::new);
+        let probability = reference.probability.map(|h| series(PROBABILITY, h));
+        let uniform = alpha.map(|_| Histogram::uniform(P_BINS, reference.rows));
+        let atypicality = uniform.map(|h| series(ATYPICALITY, h));
+        let slots = usize::from(next) + 3;
+        Ok(Self {
+            features,
+            probability,
+            atypicality,
+            dispositions: next,
+            rows: reference.rows,
+            stopped: reference.stopped,
+            alpha: alpha.unwrap_or(0.0),
+            cusum,
+            state: Mutex::new(State {
+                windows: SHAPES
+                    .iter()
+                    .map(|shape| Window::new(*shape, slots))
+                    .collect(),
+                sums: [0.0; 2],
+                summed: 0,
+                added: HashSet::new(),
+            }),
+        })
+    }
+
+    /// The bins of a row that passed the distribution screen, which says its p-value.
+    pub(crate) fn sighting(&self, row: &Row) -> Sighting {
+        let p = row.oddness.as_ref().map(|oddness| oddness.expose().p);
+        let measured = row.values().iter().enumerate();
+        // A value that was filled in was not measured.
+        self.bins(
+            measured.map(|(index, value)| (!row.imputed.contains(index)).then_some(*value)),
+            p,
+        )
+    }
+
+    /// The bins of values in the model's order.
+    pub fn bins(&self, values: impl Iterator<Item = Option<f64>>, p: Option<f64>) -> Sighting {
+        let mut slots = Zeroizing::new(Vec::with_capacity(self.features.len() + 3));
+        slots.extend(
+            self.features
+                .iter()
+                .zip(values)
+                .map(|(s, value)| s.slot(value)),
+        );
+        if let (Some(series), Some(_)) = (&self.atypicality, p) {
+            slots.push(series.slot(p));
+        }
+        Sighting(slots)
+    }
+
+    /// Adds the members' mean probability.
+    pub fn add_probability(&self, sighting: &mut Sighting, probability: f64) {
+        if let Some(series) = &self.probability {
+            sighting.0.push(series.slot(Some(probability)));
+        }
+    }
+
+    /// Counts a row. A few hundred additions under a lock that nobody holds for long.
+    pub fn count(
+        &self,
+        sighting: Option<Sighting>,
+        ended: Ended,
+        encounter: Option<u64>,
+        now: Duration,
+    ) {
+        let disposition = match ended {
+            Ended::Passed => 0,
+            Ended::Review => 1,
+            Ended::Rejected => 2,
+        };
+        let mut slots = sighting.map_or_else(Zeroizing::default, |sighting| sighting.0);
+        slots.push(self.dispositions + disposition);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for window in &mut state.windows {
+            window.count(&slots, encounter, now);
+        }
+        if let (Some(series), Some(cusum)) = (&self.probability, &self.cusum) {
+            let bins = series.first..series.first + u16::try_from(cusum.ridits.len()).unwrap_or(0);
+            let slot = slots.iter().find(|slot| bins.contains(slot));
+            if let Some(slot) = slot.filter(|_| state.is_new(encounter)) {
+                state.summed += 1;
+                cusum.add(usize::from(slot - series.first), &mut state.sums);
+            }
+        }
+        drop(state);
+        slots.zeroize();
+    }
+
+    /// How many comparisons are made in a window.
+    fn comparisons(&self) -> f64 {
+        let series = 2 * self.features.len()
+            + usize::from(self.probability.is_some())
+            + usize::from(self.atypicality.is_some())
+            + 2;
+        u32::try_from(series).map_or(f64::INFINITY, f64::from)
+    }
+
+    /// Compares every window with the reference.
+    pub fn report(&self, now: Duration) -> Vec<WindowReport> {
+        let windows: Vec<_> = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let windows = state.windows.iter_mut();
+            windows.map(|w| (*w.shape(), w.sums(now))).collect()
+        };
+        let reports = windows.into_iter().map(|(shape, (sums, rows))| {
+            let judge = Judge {
+                comparisons: self.comparisons(),
+                looks: shape.looks,
+            };
+            let all = self
+                .features
+                .iter()
+                .chain(&self.probability)
+                .chain(&self.atypicality);
+            WindowReport {
+                window: shape.name,
+                rows,
+                series: all.filter_map(|s| judge.series(s, &sums)).collect(),
+                missing: self
+                    .features
+                    .iter()
+                    .filter_map(|s| judge.missing(s, &sums, self.rows))
+                    .collect(),
+                rates: self.rates(&judge, &sums),
+            }
+        });
+        reports.collect()
+    }
+
+    fn rates(&self, judge: &Judge, sums: &[f64]) -> Vec<RateReport> {
+        let first = usize::from(self.dispositions);
+        let Some([passed, review, rejected]) = sums.get(first..first + 3) else {
+            return Vec::new();
+        };
+        let rows = passed + review + rejected;
+        // What the fit saw, what the distribution screen is calibrated to, and what may come later.
+        let expected = self.stopped + self.rows * (self.alpha + LATER_REVIEWS);
+        let rates = [("review", *review, expected), ("rejected", *rejected, 0.0)];
+        let rates = rates
+            .into_iter()
+            .filter_map(|(name, k, expected)| judge.rate(name, (k, rows), (expected, self.rows)));
+        rates.collect()
+    }
+
+    /// The cumulative sums of the probability, up and down, as shares of their thresholds: 1 is an
+    /// alarm. None before there are enough rows.
+    pub fn cumulative(&self) -> Option<[f64; 2]> {
+        self.cusum.as_ref()?;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (crate::telemetry::number(state.summed) >= LEAST).then_some(state.sums)
+    }
+}
+
+/// Judges probabilities by how often they are looked at.
+struct Judge {
+    comparisons: f64,
+    looks: f64,
+}
+
+impl Judge {
+    /// −log10 after Bonferroni, and whether it is an alarm.
+    fn evidence(&self, p: f64) -> (f64, bool) {
+        let corrected = (p * self.comparisons).min(1.0);
+        (
+            -corrected.max(1e-300).log10(),
+            corrected * self.looks < FALSE_ALARMS,
+        )
+    }
+
+    fn series(&self, series: &Series, sums: &[f64]) -> Option<SeriesReport> {
+        let (observed, _) = series.counted(sums);
+        let reference = &series.histogram.counts;
+        if observed.iter().sum::<f64>() < LEAST {
+            return None;
+        }
+        let (distance, p) = statistics::kolmogorov_smirnov(observed, reference);
+        let (evidence, alarm) = self.evidence(p);
+        Some(SeriesReport {
+            name: series.name.clone(),
+            psi: statistics::psi(observed, reference),
+            jensen_shannon: statistics::jensen_shannon(observed, reference),
+            distance,
+            evidence,
+            alarm,
+        })
+    }
+
+    fn missing(&self, series: &Series, sums: &[f64], rows: f64) -> Option<RateReport> {
+        let (observed, missing) = series.counted(sums);
+        let n = missing + observed.iter().sum::<f64>();
+        self.rate(&series.name, (missing, n), (series.histogram.missing, rows))
+    }
+
+    fn rate(&self, name: &str, (k, n): (f64, f64), (k0, n0): (f64, f64)) -> Option<RateReport> {
+        if n < LEAST {
+            return None;
+        }
+        let (evidence, alarm) = self.evidence(statistics::excess(k, n, k0, n0, DOUBT));
+        Some(RateReport {
+            name: name.to_owned(),
+            share: k / n,
+            evidence,
+            alarm,
+        })
+    }
+}
+
+impl Cusum {
+    fn new(histogram: &Histogram) -> Self {
+        let total = histogram.total();
+        let (mut below, mut ridits, mut shares) = (0.0, Vec::new(), Vec::new());
+        for count in &histogram.counts {
+            let share = count / total;
+            ridits.push(below + share / 2.0 - 0.5);
+            shares.push(share);
+            below += share;
+        }
+        let downwards: Vec<f64> = ridits.iter().map(|r| -r).collect();
+        let threshold = |steps: &[f64]| {
+            statistics::lundberg(steps, &shares, ALLOWANCE).map(|root| RUN_LENGTH.ln() / root)
+        };
+        Self {
+            thresholds: [threshold(&ridits), threshold(&downwards)],
+            ridits,
+        }
+    }
+
+    fn add(&self, bin: usize, sums: &mut [f64; 2]) {
+        let ridit = self.ridits.get(bin).copied().unwrap_or_default();
+        for ((sum, threshold), step) in sums.iter_mut().zip(self.thresholds).zip([ridit, -ridit]) {
+            if let Some(threshold) = threshold {
+                // It may not grow for ever, or it would take as long to come down again.
+                *sum = (*sum + (step - ALLOWANCE) / threshold).clamp(0.0, 1.5);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "tools"))]
+mod tests;

@@ -1,0 +1,145 @@
+//! Sliding windows of counts: a window is a few blocks, of rows or of time, the oldest of which
+//! falls out as a new one begins.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+
+/// Encounters that a block remembers at most; further ones are counted each time they come.
+pub(super) const ENCOUNTERS: usize = 65_536;
+
+/// What makes a block full.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Length {
+    /// So many rows.
+    Rows(u32),
+    /// So much time.
+    Time(Duration),
+}
+
+/// A window's shape.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) name: &'static str,
+    pub(super) block: Length,
+    pub(super) blocks: usize,
+    /// How often it is judged in a month, for the number of false alarms: a scrape every 15 s,
+    /// but a window that hardly moved between two scrapes is the same one.
+    pub(super) looks: f64,
+}
+
+pub(super) const SHAPES: [Shape; 3] = [
+    Shape {
+        name: "100",
+        block: Length::Rows(20),
+        blocks: 5,
+        looks: 172_800.0,
+    },
+    Shape {
+        name: "1h",
+        block: Length::Time(Duration::from_mins(5)),
+        blocks: 12,
+        looks: 43_200.0,
+    },
+    Shape {
+        name: "24h",
+        block: Length::Time(Duration::from_hours(1)),
+        blocks: 24,
+        looks: 8_640.0,
+    },
+];
+
+#[derive(Debug)]
+struct Block {
+    began: Duration,
+    rows: u32,
+    counts: Vec<u32>,
+    /// Keyed hashes of the encounters that are in it.
+    seen: HashSet<u64>,
+}
+
+/// Counts of the last rows, or of the last hours.
+#[derive(Debug)]
+pub(super) struct Window {
+    shape: Shape,
+    slots: usize,
+    blocks: VecDeque<Block>,
+}
+
+impl Window {
+    pub(super) fn new(shape: Shape, slots: usize) -> Self {
+        Self {
+            shape,
+            slots,
+            blocks: VecDeque::with_capacity(shape.blocks + 1),
+        }
+    }
+
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Counts a row in these slots, unless the window has its encounter already.
+    pub(super) fn count(&mut self, slots: &[u16], encounter: Option<u64>, now: Duration) {
+        self.roll(now, true);
+        let known = |of: u64| self.blocks.iter().any(|block| block.seen.contains(&of));
+        if encounter.is_some_and(known) {
+            return;
+        }
+        let Some(block) = self.blocks.back_mut() else {
+            return;
+        };
+        block.rows += 1;
+        for slot in slots {
+            if let Some(count) = block.counts.get_mut(usize::from(*slot)) {
+                *count += 1;
+            }
+        }
+        if let Some(encounter) = encounter.filter(|_| block.seen.len() < ENCOUNTERS) {
+            block.seen.insert(encounter);
+        }
+    }
+
+    /// Sums of the slots over all blocks, and how many rows they are of.
+    pub(super) fn sums(&mut self, now: Duration) -> (Vec<f64>, u32) {
+        self.roll(now, false);
+        let mut sums = vec![0.0; self.slots];
+        let mut rows = 0;
+        for block in &self.blocks {
+            rows += block.rows;
+            for (sum, count) in sums.iter_mut().zip(&block.counts) {
+                *sum += f64::from(*count);
+            }
+        }
+        (sums, rows)
+    }
+
+    /// Drops what is over, and begins a new block when one is due and `wanted`.
+    fn roll(&mut self, now: Duration, wanted: bool) {
+        let (full, began) = match self.shape.block {
+            Length::Rows(most) => (self.blocks.back().is_none_or(|b| b.rows >= most), now),
+            Length::Time(length) => {
+                let began =
+                    Duration::from_secs(now.as_secs() - now.as_secs() % length.as_secs().max(1));
+                let blocks = u32::try_from(self.shape.blocks).unwrap_or(u32::MAX);
+                let oldest = (began + length).saturating_sub(length * blocks);
+                while self.blocks.front().is_some_and(|b| b.began < oldest) {
+                    self.blocks.pop_front();
+                }
+                (self.blocks.back().is_none_or(|b| b.began < began), began)
+            }
+        };
+        if full && wanted {
+            self.blocks.push_back(Block {
+                began,
+                rows: 0,
+                counts: vec![0; self.slots],
+                seen: HashSet::new(),
+            });
+            while self.blocks.len() > self.shape.blocks {
+                self.blocks.pop_front();
+            }
+        }
+    }
+}
