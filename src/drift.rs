@@ -449,5 +449,6 @@ impl Cusum {
     }
 }
 
-#[cfg(all(test, feature = "tools"))]
+#[cfg(test)]
+#[cfg(feature = "tools")]
 mod tests;

@@ -130,7 +130,7 @@ mod tests {
         assert!(psi(&a, &b) > 1.0);
     }
 
-    /// scipy.special.kolmogorov(√n·D) for n_eff·D² = 1 and 4.
+    /// scipy.special.kolmogorov(√n·D) for `n·D²` = 1 and 4.
     #[test]
     fn the_series_is_kolmogorovs() {
         assert!((kolmogorov(0.1, 100.0) - 0.269_999_671_677_355).abs() < 1e-9);

@@ -37,6 +37,8 @@ mod documents;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
 mod extraction;
 #[cfg(test)]
 mod harness;

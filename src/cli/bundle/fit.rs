@@ -31,6 +31,7 @@ mod histograms;
 mod validation;
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command")]
 pub(crate) struct FitArguments {
     /// The model's model.json: its features, ranges, units and rules.
     #[arg(long, value_name = "FILE")]
