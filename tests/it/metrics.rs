@@ -71,6 +71,7 @@ fn steady(name: &str, value: f64) -> bool {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one event after the other")]
 fn every_metric_moves() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path();
