@@ -6,14 +6,14 @@ use crate::harness::{Server, Site, Wire, client, icu_patients, post, request};
 
 const PREDICT: &str = "/v1/models/icu-mortality/predict";
 
-struct Ward {
-    server: Server,
-    site: Site,
+pub(crate) struct Ward {
+    pub(crate) server: Server,
+    pub(crate) site: Site,
     sent: usize,
 }
 
 impl Ward {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let site = Site::administrable();
         let server = Server::start(&site);
         Self {
@@ -24,7 +24,12 @@ impl Ward {
     }
 
     /// Sends synthetic patients, changed, each as an encounter of its own unless told whose.
-    fn send(&mut self, count: usize, encounter: Option<usize>, change: impl Fn(&mut Value)) {
+    pub(crate) fn send(
+        &mut self,
+        count: usize,
+        encounter: Option<usize>,
+        change: impl Fn(&mut Value),
+    ) {
         let mut wire = Wire::open(&self.server, &client(&self.site, "clinician"));
         let patients = icu_patients();
         for _ in 0..count {

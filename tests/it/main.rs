@@ -57,6 +57,8 @@ mod overriding;
 #[cfg(test)]
 mod phi;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod reuse;
