@@ -16,9 +16,10 @@ use problem::{challenge, problem, rejected, step_up};
 
 use crate::{
     bundle::model::ModelSpec,
+    consensus::{Loss, Lost},
     disposition::{Code, Outcome, Refusal, Rejection, ReviewReason},
     hardening::Hardened,
-    review::{Clearance, Withheld},
+    review::{Clearance, Confirmed, OverrideReason, Withheld},
     telemetry,
     trail::Trail,
 };
@@ -65,7 +66,21 @@ impl Disposition {
 
     /// Whether a prediction leaves because somebody overrode a review.
     pub fn is_overridden(&self) -> bool {
-        matches!(self, Self::Predicted(h) if h.clearance == Clearance::Overridden)
+        self.overridden().is_some()
+    }
+
+    /// Why, if a prediction leaves because somebody overrode a review.
+    pub fn overridden(&self) -> Option<OverrideReason> {
+        match self {
+            Self::Predicted(h) => h.confirmed.as_ref().map(Confirmed::reason),
+            Self::Review(_)
+            | Self::Rejected(_)
+            | Self::Refused(_)
+            | Self::Answered(_)
+            | Self::Exposition(_)
+            | Self::Declined { .. }
+            | Self::Announced => None,
+        }
     }
 
     /// The HTTP status.
@@ -90,6 +105,24 @@ impl Disposition {
         codes.sort_unstable();
         codes.dedup();
         codes
+    }
+
+    /// The networks that gave no usable output, by name and cause.
+    pub fn lost(&self) -> impl Iterator<Item = (&str, Loss)> {
+        let (spec, lost): (Option<&ModelSpec>, &[Lost]) = match self {
+            Self::Predicted(h) => (Some(&h.spec), &h.lost),
+            Self::Review(w) => (Some(&w.spec), &w.lost),
+            Self::Rejected(_)
+            | Self::Refused(_)
+            | Self::Answered(_)
+            | Self::Exposition(_)
+            | Self::Declined { .. }
+            | Self::Announced => (None, &[]),
+        };
+        lost.iter().filter_map(move |lost| {
+            let member = spec?.members.get(lost.member)?;
+            Some((member.name.as_str(), lost.cause))
+        })
     }
 
     /// Names of the features concerned, for the record.

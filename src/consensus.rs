@@ -1,21 +1,24 @@
 //! [`Cleared`] → [`Scores`] (inference) → [`Consensus`] (the members agree).
 
+use std::sync::Arc;
+
 use crate::{
+    bundle::model::Degraded,
     disposition::{Code, ReviewReason},
     inference::{Engine, MemberOutput, ScoreError},
     phi::Phi,
     review::{self, Clearance, Cleared, Withheld},
     row::Row,
+    screening::{Agreement, Screen},
 };
 
 /// The members' outputs for one row; made only by [`score`].
 #[derive(Debug)]
 pub struct Scores {
     row: Box<Row>,
-    clearance: Clearance,
 }
 
-/// The members agree; made only by [`agree`].
+/// The members agree, or somebody answers for it that they do not; made only by [`agree`].
 #[derive(Debug)]
 pub struct Consensus {
     row: Box<Row>,
@@ -34,54 +37,122 @@ impl Consensus {
     }
 }
 
-/// Runs the networks on a cleared row.
-pub async fn score(engine: &Engine<Row>, cleared: Cleared) -> Result<Scores, ScoreError> {
-    let (row, clearance) = cleared.into_parts();
-    engine.score(row).await.map(|row| Scores { row, clearance })
+/// A member that gave no usable output for this input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Its index in the bundle.
+    pub member: usize,
+    /// How it was lost.
+    pub cause: Loss,
 }
 
-/// Takes the members' mean when all of them answered and their logits lie within the bundle's
-/// conformal bound. A lost member is never silently left out of the ensemble.
-pub fn agree(scores: Scores) -> Result<Consensus, Withheld> {
-    let Scores {
-        mut row,
-        mut clearance,
-    } = scores;
-    let mut probabilities = Phi::new(Vec::with_capacity(row.outputs().len()));
-    for output in row.outputs() {
-        if let MemberOutput::Probability(p) = output {
-            probabilities.expose_mut().push(f64::from(*p));
+/// How a member was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The network failed on the input.
+    Failed,
+    /// Its output is no probability: not finite, or outside 0 to 1.
+    Invalid,
+}
+
+impl Loss {
+    /// Each.
+    pub const ALL: [Self; 2] = [Self::Failed, Self::Invalid];
+
+    /// As metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
         }
     }
-    let all = probabilities.expose().len() == row.outputs().len();
-    if !all {
+}
+
+/// The members that gave nothing usable, among all outputs for one row.
+fn lost(outputs: &[MemberOutput]) -> Box<[Lost]> {
+    let lost = outputs.iter().enumerate().filter_map(|(member, output)| {
+        let cause = match output {
+            MemberOutput::Probability(_) => return None,
+            MemberOutput::Invalid => Loss::Invalid,
+            MemberOutput::Failed => Loss::Failed,
+        };
+        Some(Lost { member, cause })
+    });
+    lost.collect()
+}
+
+/// Runs the networks on a cleared row.
+pub async fn score(engine: &Engine<Row>, cleared: Cleared) -> Result<Scores, ScoreError> {
+    let (row, _) = cleared.into_parts();
+    engine.score(row).await.map(|row| Scores { row })
+}
+
+/// Takes the members' mean when enough of them answered and their logits lie within the conformal
+/// bound: the fitted one, else the one that the bundle declares. A lost member is never silently
+/// left out of the ensemble: the bundle says how many may be lost and what that leads to, and the
+/// answer and the record name them.
+pub fn agree(screen: Option<&Screen>, scores: Scores) -> Result<Consensus, Withheld> {
+    let Scores { mut row } = scores;
+    let spec = Arc::clone(row.spec());
+    let probabilities = probabilities(row.outputs());
+    row.lost = lost(row.outputs());
+    let (answered, members) = (probabilities.expose().len(), row.outputs().len());
+    let degraded = spec.agreement.map(|a| a.degraded).unwrap_or_default();
+    if answered < spec.quorum() {
         row.reasons.push(ReviewReason::new(
             Code::MemberFailed,
             Vec::new(),
             "a network of this model gave no usable output for this input; judge without the \
              model",
         ));
-        // There is nothing to attach.
+        // There is nothing to attach, and nothing that an override would lead to.
         return Err(review::withhold(row, false));
     }
-    if let Some(bound) = row.spec().agreement
-        && logit_spread(probabilities.expose()) > bound.max_logit_spread
-    {
+    if answered < members && degraded == Degraded::Review {
+        row.reasons.push(ReviewReason::new(
+            Code::MemberFailed,
+            Vec::new(),
+            "some networks of this model gave no usable output for this input, and the others \
+             cannot be held against them; judge without the model",
+        ));
+    }
+    let spread = logit_spread(probabilities.expose());
+    let fitted = screen.and_then(Screen::agreement).map(Agreement::bound);
+    let bound = fitted.or(spec.agreement.map(|a| a.max_logit_spread));
+    if bound.is_some_and(|bound| spread > bound) {
         row.reasons.push(ReviewReason::new(
             Code::Disagreement,
             Vec::new(),
             "the networks of this model disagree about this patient more than they did about the \
              patients they were calibrated on; judge without the model",
         ));
-        (row, clearance) = review::decide(row)?;
     }
-    let count = f64::from(u32::try_from(probabilities.expose().len()).unwrap_or(u32::MAX));
-    let mean = Phi::new(probabilities.expose().iter().sum::<f64>() / count);
+    if members > 1 {
+        row.spread = Some(Phi::new(spread));
+    }
+    let mean = Phi::new(mean(probabilities.expose()));
+    let (row, clearance) = review::decide(row)?;
     Ok(Consensus {
         row,
         clearance,
         mean,
     })
+}
+
+/// What the members gave that is a probability.
+pub(crate) fn probabilities(outputs: &[MemberOutput]) -> Phi<Vec<f64>> {
+    let mut probabilities = Phi::new(Vec::with_capacity(outputs.len()));
+    for output in outputs {
+        if let MemberOutput::Probability(p) = output {
+            probabilities.expose_mut().push(f64::from(*p));
+        }
+    }
+    probabilities
+}
+
+pub(crate) fn mean(probabilities: &[f64]) -> f64 {
+    let count = u32::try_from(probabilities.len()).unwrap_or(u32::MAX);
+    probabilities.iter().sum::<f64>() / f64::from(count)
 }
 
 /// Largest difference between two members, in logits; probabilities are clipped to

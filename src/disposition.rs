@@ -143,6 +143,7 @@ codes! {
     Disagreement = "DISAGREEMENT", Review, 200, "The members of the ensemble disagree more than on the patients they were calibrated on", "Judge without the model.";
     CallerUnderReview = "CALLER_UNDER_REVIEW", Review, 200, "The caller has asked in a way that looks like probing, so each of its requests goes to a person", "Judge without the model; ask the operator to look at the caller.";
     MemberFailed = "MEMBER_FAILED", Review, 200, "A network of the model gave no usable output for this input", "Judge without the model, and report it to the model's owner.";
+    Unstable = "UNSTABLE", Review, 200, "The prediction would be in another band within the uncertainty of the measurements", "Do not rely on the band alone; measure again what was measured poorly.";
     KeysUnavailable = "KEYS_UNAVAILABLE", Refused, 503, "The keys of the token's issuer are not known, and it cannot be reached", "Try again later, or tell the operator.";
     TokenMemoryFull = "TOKEN_MEMORY_FULL", Refused, 503, "So many single-use tokens are in force that no more can be remembered", "Try again later.";
     CallerQuarantined = "CALLER_QUARANTINED", Refused, 403, "This principal has been quarantined, by an operator or for how it asked", "Ask the operator; requests are refused until the quarantine is released.";

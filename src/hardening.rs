@@ -1,4 +1,4 @@
-//! [`Consensus`] → [`Hardened`]: releases no more about the model than the bundle allows.
+//! [`Stable`] → [`Hardened`]: releases no more about the model than the bundle allows.
 //!
 //! The members' mean is rounded to the declared precision, deterministically (noise would
 //! average out over repeated queries), and the band is read off the *rounded* value: band edges
@@ -10,13 +10,14 @@ use std::sync::Arc;
 use crate::{
     authz::{Action, Grant},
     bundle::model::ModelSpec,
-    consensus::Consensus,
+    consensus::Lost,
     containment::Uncontained,
     disposition::ReviewReason,
     extraction::{Charged, Detail},
     phi::Phi,
     review::{Clearance, Confirmed, Handling, Opened},
     screening::Oddness,
+    stability::{Stability, Stable},
     units::round_to_step,
 };
 
@@ -39,6 +40,12 @@ pub struct Hardened {
     pub handling: Handling,
     /// How odd the row is, where the model has a reference.
     pub oddness: Option<Box<Phi<Oddness>>>,
+    /// Whether it hangs on measurement uncertainty.
+    pub stability: Stability,
+    /// Largest difference of two networks' logits, where there are two.
+    pub spread: Option<Phi<f64>>,
+    /// The networks that gave no usable output.
+    pub lost: Box<[Lost]>,
     /// The override that let it leave, if one did.
     pub confirmed: Option<Confirmed>,
     /// The review that it is attached to.
@@ -58,26 +65,22 @@ impl Hardened {
 
     /// Name of the band.
     pub fn band(&self) -> &str {
-        self.spec
-            .outcome
-            .bands
-            .get(self.band)
-            .map_or("", |b| b.name.as_str())
+        self.spec.band(self.band)
     }
 }
 
-/// Hardens the output of a row whose members agreed, that was paid for, and whose model and
+/// Hardens the output of a row whose stability was looked at, that was paid for, and whose model and
 /// caller nobody has stopped meanwhile. `precise` is the caller's permission to see more, if it
 /// has it.
 pub fn release(
-    consensus: Consensus,
+    stable: Stable,
     charged: &Charged,
     _uncontained: Uncontained,
     precise: Option<&Grant>,
 ) -> Hardened {
-    let (mut row, clearance, mean) = consensus.into_parts();
+    let (mut row, clearance, mean, stability) = stable.into_parts();
     let spec = Arc::clone(row.spec());
-    let released = round_to_step(*mean.expose(), spec.output.precision).value;
+    let (released, band) = spec.harden(*mean.expose());
     let permitted = precise
         .is_some_and(|grant| grant.action() == Action::ReadPrecise && grant.model() == spec.name);
     let (probability, precision) = match (charged.detail(), permitted) {
@@ -88,11 +91,6 @@ pub fn release(
             (Some(Phi::new(fine)), PRECISE)
         }
     };
-    let bands = &spec.outcome.bands;
-    let band = bands
-        .iter()
-        .position(|b| b.below.is_none_or(|edge| released < edge))
-        .unwrap_or(bands.len().saturating_sub(1));
     Hardened {
         probability,
         precision,
@@ -101,6 +99,9 @@ pub fn release(
         reasons: std::mem::take(&mut row.reasons),
         handling: Handling::of(&row),
         oddness: row.oddness.take().map(Box::new),
+        stability,
+        spread: row.spread.take(),
+        lost: std::mem::take(&mut row.lost),
         confirmed: row.confirmed.take(),
         opened: None,
         spec,

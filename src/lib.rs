@@ -2,7 +2,8 @@
 //!
 //! Terminate TLS, **authenticate**, **authorize**, **admit**, **receive**, **parse** (schema,
 //! units, precision), check **ranges**, check **consistency**, check **distribution**, **charge**,
-//! **clear**, **infer**, check **agreement**, **harden**, decide the **disposition**, **record**, answer.
+//! **clear**, **infer**, check **agreement**, check **stability**, **harden**, decide the
+//! **disposition**, **record**, answer.
 //! [`pipeline`] is that sentence as code; the modules below are in its order.
 
 pub mod config;
@@ -33,6 +34,7 @@ pub mod receive;
 pub mod review;
 pub mod schema;
 pub mod screening;
+pub mod stability;
 pub mod units;
 
 pub mod bundle;

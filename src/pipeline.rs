@@ -25,6 +25,7 @@ use crate::{
     review::{self, Clearance, Opened, Reviews, Withheld},
     schema::{self, Observed},
     screening::{self, InDistribution},
+    stability,
     trail::{Stage, Trail},
 };
 
@@ -111,6 +112,15 @@ impl From<ScoreError> for Stop {
             ScoreError::QueueFull => Code::Overloaded.into(),
             ScoreError::Stopped => Code::ModelUnavailable.into(),
             ScoreError::Width { .. } => Code::Internal.into(),
+        }
+    }
+}
+
+impl From<stability::Ended> for Stop {
+    fn from(ended: stability::Ended) -> Self {
+        match ended {
+            stability::Ended::Withheld(withheld) => withheld.into(),
+            stability::Ended::Unscored(error) => error.into(),
         }
     }
 }
@@ -206,14 +216,16 @@ impl Pipeline {
         }
         let cleared = trail.mark(S::Clear, review::clear(screened))?;
         let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
-        let consensus = trail.mark(S::Agree, consensus::agree(scores))?;
+        let consensus = trail.mark(S::Agree, consensus::agree(model.screen(), scores))?;
         if let (Some(drift), Some(sighting)) = (model.drift(), &mut trail.sighting) {
             drift.add_probability(sighting, *consensus.mean().expose());
         }
+        let stable = stability::check_stability(model.engine(), model.screen(), consensus);
+        let stable = trail.mark(S::Stability, stable.await)?;
         // A body may be long in coming. Once a quarantine is confirmed, no prediction is decided.
         let holder = || self.authenticator.holder(presented);
         let uncontained = self.containment.confirm(&principal, holder, model)?;
-        let hardened = hardening::release(consensus, &charged, uncontained, precise.as_ref());
+        let hardened = hardening::release(stable, &charged, uncontained, precise.as_ref());
         Ok(trail.mark(S::Harden, hardened))
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::{
     bundle::model::{ModelSpec, ReviewPolicy},
+    consensus::Lost,
     disposition::ReviewReason,
     phi::Phi,
     row::{FeatureSet, Row},
@@ -52,9 +53,11 @@ pub struct Withheld {
     /// At least one.
     pub reasons: Vec<ReviewReason>,
     /// What was done to the input.
-    pub handling: Handling,
+    pub handling: Box<Handling>,
     /// How odd the row is, where the model has a reference.
     pub oddness: Option<Box<Phi<Oddness>>>,
+    /// The networks that gave no usable output.
+    pub lost: Box<[Lost]>,
     /// Whether an override would lead to a prediction.
     pub(crate) predictable: bool,
     /// The review, where it may be overridden.
@@ -103,8 +106,9 @@ pub(crate) fn withhold(mut row: Box<Row>, predictable: bool) -> Withheld {
     Withheld {
         spec: Arc::clone(row.spec()),
         reasons: std::mem::take(&mut row.reasons),
-        handling: Handling::of(&row),
+        handling: Box::new(Handling::of(&row)),
         oddness: row.oddness.take().map(Box::new),
+        lost: std::mem::take(&mut row.lost),
         predictable,
         opened: None,
     }

@@ -7,6 +7,7 @@ use zeroize::Zeroize;
 use crate::{
     audit::Subject,
     bundle::model::ModelSpec,
+    consensus::Lost,
     disposition::ReviewReason,
     inference::{MemberOutput, Scored},
     phi::Phi,
@@ -58,6 +59,10 @@ pub struct Row {
     values: Box<[f64]>,
     inputs: Box<[f32]>,
     outputs: Box<[MemberOutput]>,
+    /// Copies of the inputs, each pushed within its uncertainty; what the networks are given next,
+    /// if there are any.
+    pushed: Vec<f32>,
+    pushed_outputs: Vec<MemberOutput>,
     /// For each converted value its feature, how it was converted, and the unit it was sent in.
     submitted: Vec<(usize, Conversion, Phi<String>)>,
     /// Values outside their possible range as they were sent: rounding must not mend them.
@@ -70,6 +75,10 @@ pub struct Row {
     pub(crate) imputed: FeatureSet,
     /// How odd the row is, once it was compared with the model's patients.
     pub(crate) oddness: Option<Phi<Oddness>>,
+    /// Largest difference of two members' logits, once they answered.
+    pub(crate) spread: Option<Phi<f64>>,
+    /// The networks that gave no usable output, once they ran.
+    pub(crate) lost: Box<[Lost]>,
     /// What the screens found so far, for a person to look at.
     pub(crate) reasons: Vec<ReviewReason>,
     /// Whom it is about, as the caller named it.
@@ -89,12 +98,16 @@ impl Row {
             values: vec![f64::NAN; features].into_boxed_slice(),
             inputs: vec![f32::NAN; features].into_boxed_slice(),
             outputs: vec![MemberOutput::Failed; members].into_boxed_slice(),
+            pushed: Vec::new(),
+            pushed_outputs: Vec::new(),
             submitted: Vec::new(),
             impossible: FeatureSet::default(),
             rounded: FeatureSet::default(),
             converted: FeatureSet::default(),
             imputed: FeatureSet::default(),
             oddness: None,
+            spread: None,
+            lost: Box::default(),
             reasons: Vec::new(),
             subject: None,
             claim: None,
@@ -164,15 +177,48 @@ impl Row {
     pub(crate) fn outputs(&self) -> &[MemberOutput] {
         &self.outputs
     }
+
+    /// Gives the networks copies of this row next: each the values with what `push` makes of
+    /// them, given the copy's index, the feature's and the value.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the networks compute in float32"
+    )]
+    pub(crate) fn push(&mut self, copies: usize, push: impl Fn(usize, usize, f64) -> f64) {
+        self.pushed.reserve_exact(copies * self.values.len());
+        for copy in 0..copies {
+            let values = self.values.iter().enumerate();
+            let pushed = values.map(|(feature, value)| push(copy, feature, *value) as f32);
+            self.pushed.extend(pushed);
+        }
+        let outputs = copies * self.spec.members.len();
+        self.pushed_outputs = vec![MemberOutput::Failed; outputs];
+    }
+
+    /// The members' outputs for each pushed copy.
+    pub(crate) fn pushed_outputs(&self) -> impl Iterator<Item = &[MemberOutput]> {
+        self.pushed_outputs
+            .chunks_exact(self.spec.members.len().max(1))
+    }
 }
 
 impl Scored for Row {
     fn inputs(&self) -> &[f32] {
-        &self.inputs
+        if self.pushed.is_empty() {
+            &self.inputs
+        } else {
+            &self.pushed
+        }
     }
 
-    fn set_output(&mut self, member: usize, output: MemberOutput) {
-        if let Some(slot) = self.outputs.get_mut(member) {
+    fn set_output(&mut self, member: usize, row: usize, output: MemberOutput) {
+        let slot = if self.pushed.is_empty() {
+            self.outputs.get_mut(member)
+        } else {
+            let members = self.spec.members.len();
+            self.pushed_outputs.get_mut(row * members + member)
+        };
+        if let Some(slot) = slot {
             *slot = output;
         }
     }
@@ -183,6 +229,8 @@ impl Drop for Row {
         self.values.zeroize();
         self.inputs.zeroize();
         self.outputs.fill(MemberOutput::Failed);
+        self.pushed.zeroize();
+        self.pushed_outputs.fill(MemberOutput::Failed);
     }
 }
 

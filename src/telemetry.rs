@@ -25,8 +25,8 @@ pub mod catalogue;
 pub(crate) mod process;
 
 use catalogue::{
-    ANSWERS, ATYPICAL, CALLER_ANSWERS, CALLER_EVENTS, CODES, FLAGGED_FEATURES, Kind,
-    REQUEST_DURATION, STAGE_DURATION, UNANSWERED,
+    ANSWERS, ATYPICAL, CALLER_ANSWERS, CALLER_EVENTS, CODES, FLAGGED_FEATURES, Kind, LOST_MEMBERS,
+    OVERRIDES, REQUEST_DURATION, STAGE_DURATION, UNANSWERED,
 };
 
 /// Durations wait in memory until they are put into buckets, this often.
@@ -196,6 +196,19 @@ pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
         let channel = channel.as_str().into();
         ATYPICAL
             .with([labels.model(), labels.version(), channel])
+            .increment(1);
+    }
+    if let Some(reason) = disposition.overridden() {
+        let repeat = if trail.repeated { "true" } else { "false" };
+        let (model, version) = (labels.model(), labels.version());
+        OVERRIDES
+            .with([model, version, reason.as_str().into(), repeat.into()])
+            .increment(1);
+    }
+    for (member, cause) in disposition.lost() {
+        let (member, cause) = (member.to_owned().into(), cause.as_str().into());
+        LOST_MEMBERS
+            .with([labels.model(), labels.version(), member, cause])
             .increment(1);
     }
     if let Some(model) = trail.model.as_deref() {

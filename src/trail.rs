@@ -50,13 +50,15 @@ pub enum Stage {
     Infer,
     /// Scores → consensus.
     Agree,
-    /// Consensus → hardened.
+    /// Consensus → held against measurement uncertainty.
+    Stability,
+    /// Held against it → hardened.
     Harden,
 }
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Authenticate,
         Self::Authorize,
         Self::Admit,
@@ -70,6 +72,7 @@ impl Stage {
         Self::Clear,
         Self::Infer,
         Self::Agree,
+        Self::Stability,
         Self::Harden,
     ];
 
@@ -94,6 +97,7 @@ impl Stage {
             Self::Clear => "clear",
             Self::Infer => "infer",
             Self::Agree => "agree",
+            Self::Stability => "stability",
             Self::Harden => "harden",
         }
     }

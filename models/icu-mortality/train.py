@@ -66,6 +66,31 @@ def load(path: Path):
     return rows, table["died"].astype(np.int64), ~np.isnan(rows[:, required]).any(axis=1), table["RecordID"]
 
 
+# Standard uncertainties: (absolute in the feature's unit, relative, where the figure comes from). The laboratory's are a
+# quarter of the proficiency-testing limits of CLIA (rule of 2022): a laboratory that keeps four standard deviations within
+# the limit.
+LIMIT = "a quarter of the limit of acceptable performance, 42 CFR 493.%d"
+INVASIVE = "assumed: half of 4 mm[Hg], what invasive pressure monitors are specified to"
+UNCERTAINTY = {
+    "heart_rate": (1, None, "assumed: the step of a monitor"),
+    "systolic_bp": (2, None, INVASIVE),
+    "diastolic_bp": (2, None, INVASIVE),
+    "mean_bp": (2, None, INVASIVE),
+    "temperature": (0.1, None, "assumed: what clinical thermometers are commonly specified to"),
+    "urine_24h": (None, 0.025, "assumed: half of 5 %, the graduation of collection chambers"),
+    "bun": (0.5, 0.0225, LIMIT % 931),
+    "creatinine": (0.05, 0.025, LIMIT % 931),
+    "sodium": (1, None, LIMIT % 931),
+    "potassium": (0.075, None, LIMIT % 931),
+    "bicarbonate": (None, 0.05, "a quarter of 20 %, assumed: no limit in 42 CFR 493.931"),
+    "glucose": (1.5, 0.02, LIMIT % 931),
+    "wbc": (None, 0.025, LIMIT % 941),
+    "hematocrit": (None, 0.01, LIMIT % 941),
+    "platelets": (None, 0.0625, LIMIT % 941),
+    "magnesium": (None, 0.0375, LIMIT % 931),
+}
+
+
 def describe_features(medians: dict) -> list[dict]:
     """The `features` of model.json."""
     features = []
@@ -77,6 +102,10 @@ def describe_features(medians: dict) -> list[dict]:
         feature["expected"] = dict(zip(("min", "max"), expected))
         if step:
             feature["precision"] = step
+        if name in UNCERTAINTY:
+            absolute, relative, source = UNCERTAINTY[name]
+            figures = {"absolute": absolute, "relative": relative}
+            feature["uncertainty"] = {key: value for key, value in figures.items() if value} | {"source": source}
         feature["missing"] = {"impute": medians[column]} if column in IMPUTED else "reject"
         if mass:
             feature["molar_mass"] = mass

@@ -4,13 +4,18 @@ use serde::Serialize;
 
 use super::{Disposition, ModelName, model};
 use crate::{
-    bundle::model::ModelSpec,
+    bundle::{
+        LoadedModel,
+        model::{ModelSpec, StabilityPolicy},
+    },
+    consensus::Lost,
     disposition::{Code, Finding, ReviewReason},
     hardening::Hardened,
     phi::Phi,
     review::{Clearance, Handling, Opened, OverrideReason, Withheld},
     row::FeatureSet,
-    screening::{Channel, Oddness},
+    screening::{Channel, Oddness, Screen},
+    stability::Stability,
     trail::Trail,
 };
 
@@ -29,6 +34,9 @@ pub(super) struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     review: Option<Review<'a>>,
     screening: Screening<'a>,
+    /// The networks that gave no usable output, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost_members: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scores: Option<Scores>,
 }
@@ -52,6 +60,10 @@ impl<'a> Answer<'a> {
                 precision: hardened.precision(),
                 limited: hardened.probability().is_none().then_some(BANDS_ONLY),
                 band: hardened.band(),
+                range: match hardened.stability {
+                    Stability::Range(low, high) => Some([spec.band(low), spec.band(high)]),
+                    Stability::Holds | Stability::NotConfigured => None,
+                },
             }),
             reasons: reasons(spec, &hardened.reasons),
             review: hardened.opened.as_deref().map(Review::new),
@@ -60,9 +72,10 @@ impl<'a> Answer<'a> {
                 &hardened.reasons,
                 hardened.handling,
                 hardened.oddness.is_some(),
-                true,
+                Some((hardened.stability, &hardened.lost)),
             ),
-            scores: Scores::new(trail, hardened.oddness.as_deref()),
+            lost_members: names(spec, &hardened.lost),
+            scores: Scores::new(trail, hardened.oddness.as_deref(), hardened.spread.as_ref()),
         }
     }
 
@@ -84,11 +97,12 @@ impl<'a> Answer<'a> {
             screening: Screening::new(
                 spec,
                 &withheld.reasons,
-                withheld.handling,
+                *withheld.handling,
                 withheld.oddness.is_some(),
-                false,
+                None,
             ),
-            scores: Scores::new(trail, withheld.oddness.as_deref()),
+            lost_members: names(spec, &withheld.lost),
+            scores: Scores::new(trail, withheld.oddness.as_deref(), None),
         }
     }
 }
@@ -104,6 +118,9 @@ struct Prediction<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     limited: Option<&'static str>,
     band: &'a str,
+    /// From which band to which it may be, by the uncertainty of the measurements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    range: Option<[&'a str; 2]>,
 }
 
 /// How the review may be overridden, by who has the right to.
@@ -151,18 +168,41 @@ struct Found<'a> {
 #[derive(Serialize)]
 struct Scores {
     distribution: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<Spread>,
+}
+
+/// How far the networks' logits differ, and how rare that is among calibration patients.
+#[derive(Serialize)]
+struct Spread {
+    spread: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p: Option<f64>,
 }
 
 impl Scores {
     /// Conformal p-values: of the decision and of each channel.
-    fn new(trail: &Trail, oddness: Option<&Phi<Oddness>>) -> Option<Self> {
+    fn new(
+        trail: &Trail,
+        oddness: Option<&Phi<Oddness>>,
+        spread: Option<&Phi<f64>>,
+    ) -> Option<Self> {
         let oddness = oddness.filter(|_| trail.scores.is_some())?.expose();
+        let fitted = trail.model.as_deref().and_then(LoadedModel::screen);
+        let fitted = fitted.and_then(Screen::agreement);
+        let agreement = spread.map(|spread| Spread {
+            spread: *spread.expose(),
+            p: fitted.map(|agreement| agreement.p(*spread.expose())),
+        });
         let mut distribution = serde_json::Map::new();
         distribution.insert("p".to_owned(), oddness.p.into());
         for (channel, p) in Channel::ALL.iter().zip(oddness.channels) {
             distribution.insert(channel.as_str().to_owned(), p.into());
         }
-        Some(Self { distribution })
+        Some(Self {
+            distribution,
+            agreement,
+        })
     }
 }
 
@@ -189,6 +229,8 @@ const PASS: &str = "pass";
 const REVIEW: &str = "review";
 const NOT_RUN: &str = "not_run";
 const NOT_CONFIGURED: &str = "not_configured";
+const DEGRADED: &str = "degraded";
+const UNSTABLE: &str = "unstable";
 
 impl<'a> Screening<'a> {
     fn new(
@@ -196,7 +238,7 @@ impl<'a> Screening<'a> {
         reasons: &[ReviewReason],
         handling: Handling,
         compared: bool,
-        scored: bool,
+        scored: Option<(Stability, &[Lost])>,
     ) -> Self {
         let screen = |codes: &[Code]| {
             let found = reasons.iter().any(|r| codes.contains(&r.code));
@@ -211,8 +253,22 @@ impl<'a> Screening<'a> {
         let agreement = match screen(&[Code::Disagreement, Code::MemberFailed]) {
             REVIEW => REVIEW,
             _ if spec.agreement.is_none() => NOT_CONFIGURED,
-            _ if !scored => NOT_RUN,
-            other => other,
+            other => match scored {
+                None => NOT_RUN,
+                Some((_, [])) => other,
+                // Of those that are left; the others may have said otherwise.
+                Some((_, [_, ..])) => DEGRADED,
+            },
+        };
+        let robustness = match scored {
+            None if spec.stability.policy == StabilityPolicy::Off => NOT_CONFIGURED,
+            None => match screen(&[Code::Unstable]) {
+                REVIEW => REVIEW,
+                _ => NOT_RUN,
+            },
+            Some((Stability::NotConfigured, _)) => NOT_CONFIGURED,
+            Some((Stability::Holds, _)) => PASS,
+            Some((Stability::Range(..), _)) => UNSTABLE,
         };
         Self {
             ranges: screen(&[Code::OutsideExpected]),
@@ -225,13 +281,19 @@ impl<'a> Screening<'a> {
             } else {
                 NOT_CONFIGURED
             },
-            robustness: NOT_CONFIGURED,
+            robustness,
             agreement,
             rounded: names(handling.rounded),
             converted: names(handling.converted),
             imputed: names(handling.imputed),
         }
     }
+}
+
+/// Names of the networks that were lost.
+pub(super) fn names<'a>(spec: &'a ModelSpec, lost: &[Lost]) -> Vec<&'a str> {
+    let members = lost.iter().filter_map(|l| spec.members.get(l.member));
+    members.map(|member| member.name.as_str()).collect()
 }
 
 fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'a>> {

@@ -38,6 +38,9 @@ struct Record<'a> {
     /// The precise ones, also where the answer said less.
     codes: Vec<&'static str>,
     features: Vec<&'a str>,
+    /// The networks that gave no usable output.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost_members: Vec<&'a str>,
     /// What of the distribution screen found the input atypical; the answer does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     atypical: Option<&'static str>,
@@ -104,6 +107,7 @@ pub(super) fn body(
         status,
         codes: disposition.codes().iter().map(|c| c.as_str()).collect(),
         features: disposition.features(),
+        lost_members: disposition.lost().map(|(member, _)| member).collect(),
         atypical: trail.atypical.map(Channel::as_str),
         input: trail.input.as_deref(),
         patient: trail.patient.as_deref(),

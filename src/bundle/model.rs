@@ -8,13 +8,14 @@ use std::{
 
 use crate::{
     clinical::Rule,
-    units::{DeclaredUnit, UnitError},
+    units::{DeclaredUnit, UnitError, round_to_step},
 };
 
 mod format;
 pub use format::{
-    Agreement, Band, Interval, Kind, MemberSpec, Missing, OnViolation, OutcomeSpec, OutputSpec,
-    QueriesSpec, RawFeature, RawKnownAnswer, RawModel, RawRule, ReviewPolicy, ReviewSpec,
+    Agreement, Band, Degraded, Interval, Kind, MemberSpec, Missing, OnViolation, OutcomeSpec,
+    OutputSpec, QueriesSpec, RawFeature, RawKnownAnswer, RawModel, RawRule, ReviewPolicy,
+    ReviewSpec, StabilityPolicy, StabilitySpec, Uncertainty,
 };
 
 /// The largest number of features: they are tracked in 128-bit sets.
@@ -77,6 +78,8 @@ pub struct Feature {
     pub expected: Interval,
     /// Measurement step in the declared unit.
     pub precision: Option<f64>,
+    /// How far a measured value may be from the true one.
+    pub uncertainty: Option<Uncertainty>,
     /// What a missing value means.
     pub missing: Missing,
 }
@@ -115,6 +118,8 @@ pub struct ModelSpec {
     pub members: Vec<MemberSpec>,
     /// Bound on disagreement.
     pub agreement: Option<Agreement>,
+    /// What happens to a prediction that hangs on measurement uncertainty.
+    pub stability: StabilitySpec,
     /// What is predicted.
     pub outcome: OutcomeSpec,
     /// Output hardening.
@@ -165,12 +170,37 @@ impl ModelSpec {
             rules,
             members: raw.members,
             agreement: raw.agreement,
+            stability: raw.stability,
             outcome: raw.outcome,
             output: raw.output,
             review: raw.review,
             queries: raw.queries,
             known_answers,
         }))
+    }
+
+    /// The fewest members that must give an output.
+    pub fn quorum(&self) -> usize {
+        let declared = self.agreement.and_then(|agreement| agreement.quorum);
+        declared.map_or(self.members.len(), |quorum| quorum as usize)
+    }
+
+    /// A probability as it is released, and the index of its band. The band is read off the
+    /// released one: edges lie between two released values, so it tells nothing more.
+    pub fn harden(&self, probability: f64) -> (f64, usize) {
+        let released = round_to_step(probability, self.output.precision).value;
+        let bands = &self.outcome.bands;
+        let band = bands
+            .iter()
+            .position(|b| b.below.is_none_or(|edge| released < edge))
+            .unwrap_or(bands.len().saturating_sub(1));
+        (released, band)
+    }
+
+    /// Name of the band at this index.
+    pub fn band(&self, index: usize) -> &str {
+        let band = self.outcome.bands.get(index);
+        band.map_or("", |band| band.name.as_str())
     }
 
     /// Names of the features at these indices.
@@ -261,6 +291,22 @@ fn feature(f: RawFeature) -> Result<Feature, ModelError> {
     if f.precision.is_some_and(|p| !(p.is_finite() && p > 0.0)) {
         return Err(wrong("precision must be positive"));
     }
+    if let Some(u) = &f.uncertainty {
+        let declared = [u.absolute, u.relative].into_iter().flatten();
+        let sound = |v: f64| v.is_finite() && v > 0.0;
+        if declared.clone().count() == 0 || !declared.clone().all(sound) {
+            return Err(wrong("uncertainty needs absolute or relative, above 0"));
+        }
+        if u.relative.is_some_and(|relative| relative > 1.0) {
+            return Err(wrong("a relative uncertainty is at most 1"));
+        }
+        if u.source.trim().is_empty() || u.source.chars().any(char::is_control) {
+            return Err(wrong("uncertainty needs a source, text of one line"));
+        }
+        if f.kind != Kind::Quantity {
+            return Err(wrong("only a measured quantity has an uncertainty"));
+        }
+    }
     if f.kind == Kind::Boolean && !(f.possible.min >= 0.0 && f.possible.max <= 1.0) {
         return Err(wrong("a boolean's possible range lies within 0 to 1"));
     }
@@ -292,6 +338,7 @@ fn feature(f: RawFeature) -> Result<Feature, ModelError> {
         possible: f.possible,
         expected: f.expected,
         precision: f.precision,
+        uncertainty: f.uncertainty,
         missing: f.missing,
     })
 }
@@ -337,6 +384,15 @@ fn members(members: &[MemberSpec], agreement: Option<Agreement>) -> Result<(), M
             "agreement",
             "needs max_logit_spread > 0 and 0 < alpha < 1",
         )),
+        Some(a)
+            if a.quorum
+                .is_some_and(|q| q == 0 || q as usize > members.len()) =>
+        {
+            Err(invalid(
+                "agreement.quorum",
+                format!("must be 1 to {}, the number of members", members.len()),
+            ))
+        }
         Some(_) | None => Ok(()),
     }
 }

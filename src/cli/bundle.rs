@@ -29,6 +29,8 @@ mod networks;
 mod report;
 #[cfg(feature = "tools")]
 mod sign;
+#[cfg(feature = "tools")]
+mod stability;
 mod verify;
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,9 @@ pub(crate) enum BundleCommand {
     /// Fit what a model's patients look like: rows of a CSV file to reference.json.
     #[cfg(feature = "tools")]
     Fit(fit::FitArguments),
+    /// Fit and measure which pushes show that a prediction hangs on measurement uncertainty.
+    #[cfg(feature = "tools")]
+    Stability(stability::StabilityArguments),
     /// Make a key pair for signing, in files or in a token.
     #[cfg(feature = "tools")]
     Keygen(keygen::KeygenArguments),
@@ -57,6 +62,8 @@ pub(crate) fn run(command: BundleCommand) -> Result<(), Failure> {
         BundleCommand::Build(arguments) => build::run(&arguments),
         #[cfg(feature = "tools")]
         BundleCommand::Fit(arguments) => fit::run(&arguments),
+        #[cfg(feature = "tools")]
+        BundleCommand::Stability(arguments) => stability::run(&arguments),
         #[cfg(feature = "tools")]
         BundleCommand::Keygen(arguments) => keygen::run(&arguments),
         #[cfg(feature = "tools")]

@@ -213,14 +213,14 @@ pub(crate) fn read_table(
     })
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
     let missing =
         |error: &dyn std::error::Error| Failure::Environment(anyhow!("{}", one_line(error)));
     let library = find_library(None).map_err(|e| missing(&e))?;
     Runtime::load(&library, PINNED_SHA256).map_err(|e| missing(&e))
 }
 
-fn networks(
+pub(crate) fn networks(
     directory: &Path,
     spec: &ModelSpec,
     mut files: BTreeMap<String, Vec<u8>>,

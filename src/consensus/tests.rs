@@ -25,11 +25,11 @@ pub(crate) fn cleared(spec: &Arc<ModelSpec>, body: &Body) -> Result<Cleared, Wit
 
 /// A patient whose members gave these outputs.
 pub(crate) fn scored(spec: &Arc<ModelSpec>, body: &Body, outputs: &[MemberOutput]) -> Scores {
-    let (mut row, clearance) = cleared(spec, body).unwrap().into_parts();
+    let (mut row, _) = cleared(spec, body).unwrap().into_parts();
     for (member, output) in outputs.iter().enumerate() {
-        row.set_output(member, *output);
+        row.set_output(member, 0, *output);
     }
-    Scores { row, clearance }
+    Scores { row }
 }
 
 /// A patient whose members gave these probabilities.
@@ -49,7 +49,7 @@ fn codes(reasons: &[ReviewReason]) -> Vec<&'static str> {
 
 #[test]
 fn the_mean_is_taken_of_members_that_agree() {
-    let (row, clearance, mean) = agree(probabilities(&specimens::icu(), &[0.25, 0.5]))
+    let (row, clearance, mean) = agree(None, probabilities(&specimens::icu(), &[0.25, 0.5]))
         .unwrap()
         .into_parts();
     assert_eq!(*mean.expose(), 0.375);
@@ -61,7 +61,7 @@ fn the_mean_is_taken_of_members_that_agree() {
 fn one_member_is_its_own_mean() {
     let spec = specimens::breast();
     let outputs = [MemberOutput::Probability(0.75)];
-    let consensus = agree(scored(&spec, &Body::breast(), &outputs)).unwrap();
+    let consensus = agree(None, scored(&spec, &Body::breast(), &outputs)).unwrap();
     assert_eq!(*consensus.into_parts().2.expose(), 0.75);
 }
 
@@ -82,7 +82,7 @@ fn the_bound_is_on_logits() {
         (1.0, 0.999, false),
         (0.0, 1e-7, true),
     ] {
-        let outcome = agree(probabilities(&specimens::icu(), &[a, b]));
+        let outcome = agree(None, probabilities(&specimens::icu(), &[a, b]));
         assert_eq!(outcome.is_ok(), agreed, "{a} {b}");
         if let Err(withheld) = outcome {
             assert_eq!(codes(&withheld.reasons), ["DISAGREEMENT"]);
@@ -100,9 +100,56 @@ fn a_lost_member_is_never_left_out() {
         [lone, MemberOutput::Invalid],
     ] {
         for spec in [specimens::icu(), attaching()] {
-            let withheld = agree(scored(&spec, &Body::icu(), &outputs)).unwrap_err();
+            let withheld = agree(None, scored(&spec, &Body::icu(), &outputs)).unwrap_err();
             assert_eq!(codes(&withheld.reasons), ["MEMBER_FAILED"]);
         }
+    }
+}
+
+/// With a quorum of one.
+fn quorum(degraded: &str) -> Arc<ModelSpec> {
+    specimens::icu_with(|m| {
+        m["agreement"]["quorum"] = json!(1);
+        m["agreement"]["degraded"] = json!(degraded);
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_bundle_says_how_many_may_be_lost_and_what_then() {
+    let lone = MemberOutput::Probability(0.5);
+    let spec = quorum("annotate");
+    let consensus = agree(None, scored(&spec, &Body::icu(), &[FAILED, lone])).unwrap();
+    let hardened = hardening::tests::in_full(consensus);
+    assert_eq!(hardened.clearance, Clearance::Clear);
+    assert_eq!(*hardened.probability().unwrap().expose(), 0.5);
+    let first = Lost {
+        member: 0,
+        cause: Loss::Failed,
+    };
+    assert_eq!(*hardened.lost, [first]);
+
+    let spec = quorum("review");
+    let outputs = [lone, MemberOutput::Invalid];
+    let withheld = agree(None, scored(&spec, &Body::icu(), &outputs)).unwrap_err();
+    assert_eq!(codes(&withheld.reasons), ["MEMBER_FAILED"]);
+    assert!(withheld.predictable);
+    let second = Lost {
+        member: 1,
+        cause: Loss::Invalid,
+    };
+    assert_eq!(*withheld.lost, [second]);
+
+    for spec in [quorum("review"), quorum("annotate")] {
+        let none = [FAILED, MemberOutput::Invalid];
+        let withheld = agree(None, scored(&spec, &Body::icu(), &none)).unwrap_err();
+        assert_eq!(codes(&withheld.reasons), ["MEMBER_FAILED"]);
+        assert!(!withheld.predictable);
+        assert_eq!(withheld.lost.len(), 2);
+    }
+    for wrong in [0, 3] {
+        let spec = specimens::icu_with(|m| m["agreement"]["quorum"] = json!(wrong));
+        assert!(spec.unwrap_err().contains("quorum"));
     }
 }
 
@@ -117,7 +164,8 @@ fn what_a_person_has_to_look_at_is_not_scored() {
 fn the_policy_attach_releases_what_withhold_keeps() {
     let spec = attaching();
     let outputs = [0.1, 0.9].map(MemberOutput::Probability);
-    let released = agree(scored(&spec, &Body::icu(), &outputs)).map(hardening::tests::in_full);
+    let released =
+        agree(None, scored(&spec, &Body::icu(), &outputs)).map(hardening::tests::in_full);
     let released = released.unwrap();
     assert_eq!(released.clearance, Clearance::Attached);
     assert_eq!(codes(&released.reasons), ["DISAGREEMENT"]);
@@ -125,7 +173,7 @@ fn the_policy_attach_releases_what_withhold_keeps() {
 
     // A reason of an earlier screen and one of this are both told.
     let fever = Body::icu().with("temperature", "43.1").without("magnesium");
-    let released = agree(scored(&spec, &fever, &outputs)).map(hardening::tests::in_full);
+    let released = agree(None, scored(&spec, &fever, &outputs)).map(hardening::tests::in_full);
     let released = released.unwrap();
     assert_eq!(released.clearance, Clearance::Attached);
     assert_eq!(
@@ -136,11 +184,11 @@ fn the_policy_attach_releases_what_withhold_keeps() {
 
     // An earlier reason stays attached when the members agree.
     let outputs = [0.2, 0.2].map(MemberOutput::Probability);
-    let released = agree(scored(&spec, &fever, &outputs)).map(hardening::tests::in_full);
+    let released = agree(None, scored(&spec, &fever, &outputs)).map(hardening::tests::in_full);
     assert_eq!(released.unwrap().clearance, Clearance::Attached);
 
     // And a lost member takes the prediction back, with every reason.
-    let withheld = agree(scored(&spec, &fever, &[FAILED, outputs[0]])).unwrap_err();
+    let withheld = agree(None, scored(&spec, &fever, &[FAILED, outputs[0]])).unwrap_err();
     assert_eq!(
         codes(&withheld.reasons),
         ["OUTSIDE_EXPECTED", "MEMBER_FAILED"]
@@ -151,7 +199,7 @@ fn the_policy_attach_releases_what_withhold_keeps() {
 fn no_stage_prints_a_score() {
     let scores = probabilities(&specimens::icu(), &[0.271_828_2, 0.271_828_2]);
     let scores_text = format!("{scores:?}");
-    let consensus = agree(scores).unwrap();
+    let consensus = agree(None, scores).unwrap();
     let consensus_text = format!("{consensus:?}");
     let hardened = hardening::tests::in_full(consensus);
     let probability = format!("{:?}", hardened.probability());

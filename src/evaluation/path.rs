@@ -140,7 +140,7 @@ pub async fn decide(
         Err(withheld) => return Ok(review(&withheld)),
     };
     let scores = consensus::score(engine, cleared).await?;
-    Ok(match consensus::agree(scores) {
+    Ok(match consensus::agree(screen, scores) {
         Ok(consensus) => {
             let (row, _, _) = consensus.into_parts();
             Ended {
@@ -203,7 +203,7 @@ impl Scored for Plain {
         &self.inputs
     }
 
-    fn set_output(&mut self, member: usize, output: MemberOutput) {
+    fn set_output(&mut self, member: usize, _: usize, output: MemberOutput) {
         if let (Some(slot), MemberOutput::Probability(p)) = (self.outputs.get_mut(member), output) {
             *slot = f64::from(p);
         }

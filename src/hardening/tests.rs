@@ -5,18 +5,19 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    consensus::{agree, tests::probabilities},
+    consensus::{Consensus, agree, tests::probabilities},
     specimens,
+    stability::tests::unlooked,
 };
 
 /// For a caller against whom nothing speaks, and who may see what the bundle releases.
 pub(crate) fn in_full(consensus: Consensus) -> Hardened {
     let charged = Charged::example(Detail::Full);
-    release(consensus, &charged, Uncontained::example(), None)
+    release(unlooked(consensus), &charged, Uncontained::example(), None)
 }
 
 fn released(spec: &Arc<ModelSpec>, p: f32) -> (f64, String) {
-    let hardened = in_full(agree(probabilities(spec, &[p, p])).unwrap());
+    let hardened = in_full(agree(None, probabilities(spec, &[p, p])).unwrap());
     let probability = *hardened.probability().unwrap().expose();
     (probability, hardened.band().to_owned())
 }
@@ -24,9 +25,14 @@ fn released(spec: &Arc<ModelSpec>, p: f32) -> (f64, String) {
 /// As [`released`], for a caller with this permission who gets so much.
 fn released_for(detail: Detail, action: Action, model: &str) -> (Option<f64>, Option<f64>, String) {
     let spec = specimens::icu();
-    let consensus = agree(probabilities(&spec, &[0.123_456_7, 0.123_456_7])).unwrap();
+    let consensus = agree(None, probabilities(&spec, &[0.123_456_7, 0.123_456_7])).unwrap();
     let (charged, grant) = (Charged::example(detail), Grant::example(action, model));
-    let hardened = release(consensus, &charged, Uncontained::example(), Some(&grant));
+    let hardened = release(
+        unlooked(consensus),
+        &charged,
+        Uncontained::example(),
+        Some(&grant),
+    );
     let probability = hardened.probability().map(|p| *p.expose());
     (
         probability,

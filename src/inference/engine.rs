@@ -76,7 +76,7 @@ impl<R: Scored> Engine<R> {
         Ok(engine)
     }
 
-    /// Has `row` scored by every member and returns it. Cancel-safe: a row whose caller has gone
+    /// Has `row` (or rows, run together) scored by every member and returns it. Cancel-safe: a row whose caller has gone
     /// is not run.
     pub async fn score(&self, row: Box<R>) -> Result<Box<R>, ScoreError> {
         let (reply, answer) = oneshot::channel();
@@ -86,7 +86,7 @@ impl<R: Scored> Engine<R> {
 
     fn enqueue(&self, job: Job<R>) -> Result<(), ScoreError> {
         let found = job.row.inputs().len();
-        if found != self.features {
+        if found == 0 || !found.is_multiple_of(self.features) {
             return Err(ScoreError::Width {
                 expected: self.features,
                 found,

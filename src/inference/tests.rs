@@ -45,9 +45,10 @@ impl Scored for Row {
         &self.inputs
     }
 
-    fn set_output(&mut self, member: usize, output: MemberOutput) {
+    fn set_output(&mut self, member: usize, row: usize, output: MemberOutput) {
+        let rows = self.inputs.len() / 2;
         assert_eq!(
-            member,
+            member * rows + row,
             self.outputs.len(),
             "each member answers once, in order"
         );

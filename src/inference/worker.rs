@@ -15,14 +15,15 @@ use crate::{
     telemetry::count,
 };
 
-/// A row that can be scored in place. It holds a patient's values, so it travels as one box and
-/// is never moved by value.
+/// A row, or several about one patient, that can be scored in place. It holds a patient's values,
+/// so it travels as one box and is never moved by value.
 pub trait Scored: Send + 'static {
-    /// The features in the model's order, as many as the model has.
+    /// The features in the model's order, row by row: a whole number of rows, at least one.
     fn inputs(&self) -> &[f32];
 
-    /// Takes what the member at index `member` of the engine's specification made of this row.
-    fn set_output(&mut self, member: usize, output: MemberOutput);
+    /// Takes what the member at index `member` of the engine's specification made of the row at
+    /// index `row`.
+    fn set_output(&mut self, member: usize, row: usize, output: MemberOutput);
 }
 
 /// What one member made of one row. Its `Debug` keeps the number to itself: it is the patient's,
@@ -72,7 +73,7 @@ pub(super) struct Worker {
     pub(super) after_run: fn(),
     pub(super) batch_rows: metrics::Histogram,
     pub(super) batch_duration: metrics::Histogram,
-    /// `max_batch` rows, allocated once so that it never moves.
+    /// `max_batch` rows, allocated once so that it need not move.
     pub(super) packed: Zeroizing<Vec<f32>>,
 }
 
@@ -88,17 +89,29 @@ impl Worker {
             if stopped.load(Ordering::Acquire) {
                 continue;
             }
+            let mut rows = job.row.inputs().len() / self.features;
             batch.push(job);
-            batch.extend(queue.try_iter().take(self.max_batch.saturating_sub(1)));
+            // Rows are counted, not requests: one that brings many leaves less room.
+            while rows < self.max_batch
+                && let Ok(job) = queue.try_recv()
+            {
+                rows += job.row.inputs().len() / self.features;
+                batch.push(job);
+            }
             let scored = catch_unwind(AssertUnwindSafe(|| {
                 // A row nobody awaits is not worth running; one of another width (which
                 // `Engine::score` does not admit) would shift its neighbours' values.
                 batch.retain(|job| {
-                    !job.reply.is_closed() && job.row.inputs().len() == self.features
+                    let values = job.row.inputs().len();
+                    !job.reply.is_closed() && values > 0 && values.is_multiple_of(self.features)
                 });
+                let values = batch
+                    .iter()
+                    .map(|job| job.row.inputs().len())
+                    .sum::<usize>();
                 let started = clock::monotonic();
                 self.score(&mut batch);
-                self.batch_rows.record(count(batch.len()));
+                self.batch_rows.record(count(values / self.features));
                 self.batch_duration.record(started.elapsed());
                 (self.after_run)();
             }));
@@ -120,8 +133,9 @@ impl Worker {
         for job in &mut *batch {
             self.packed.extend_from_slice(job.row.inputs());
         }
+        let features = self.features;
         for (member, network) in self.networks.iter_mut().enumerate() {
-            score_member(network, member, &self.packed, batch);
+            score_member(network, member, features, &self.packed, batch);
         }
         if in_force(Measure::Batch) {
             self.packed.as_mut_slice().zeroize();
@@ -135,6 +149,7 @@ impl Worker {
 fn score_member<R: Scored>(
     network: &mut Network,
     member: usize,
+    features: usize,
     packed: &[f32],
     batch: &mut [Job<R>],
 ) {
@@ -142,21 +157,26 @@ fn score_member<R: Scored>(
         return;
     }
     let answered = network.run(packed, |outputs| {
-        for (job, &output) in batch.iter_mut().zip(outputs) {
-            job.row.set_output(member, MemberOutput::of(output));
+        let mut outputs = outputs.iter();
+        for job in batch.iter_mut() {
+            let rows = job.row.inputs().len() / features;
+            for (row, &output) in outputs.by_ref().take(rows).enumerate() {
+                job.row.set_output(member, row, MemberOutput::of(output));
+            }
         }
     });
     if answered.is_ok() {
         return;
     }
     if let [job] = batch {
-        job.row.set_output(member, MemberOutput::Failed);
+        for row in 0..job.row.inputs().len() / features {
+            job.row.set_output(member, row, MemberOutput::Failed);
+        }
         return;
     }
-    let middle = batch.len() / 2;
-    let width = packed.len() / batch.len();
-    let (left, right) = batch.split_at_mut(middle);
-    let (left_packed, right_packed) = packed.split_at(middle * width);
-    score_member(network, member, left_packed, left);
-    score_member(network, member, right_packed, right);
+    let (left, right) = batch.split_at_mut(batch.len() / 2);
+    let values = left.iter().map(|job| job.row.inputs().len()).sum();
+    let (left_packed, right_packed) = packed.split_at(values);
+    score_member(network, member, features, left_packed, left);
+    score_member(network, member, features, right_packed, right);
 }

@@ -329,6 +329,7 @@ pub fn fit(
             strata: vec![calibrate::placeholder(options.alpha)],
         },
         agreement: None,
+        stability: None,
         budget: None,
         drift: None,
     };

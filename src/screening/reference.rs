@@ -40,12 +40,26 @@ pub struct RawReference {
     /// had no networks to ask, or one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreement: Option<RawAgreement>,
+    /// Which pushes show that a prediction hangs on measurement uncertainty; absent when `fit` had no
+    /// networks to ask, or no feature declares an uncertainty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stability: Option<RawStability>,
     /// How the share of patients that a person may have to look at was divided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<RawBudget>,
     /// The features one by one, for those who watch whether the patients change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<RawDrift>,
+}
+
+/// Patterns of signs, fitted to patients near the edge of a band.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawStability {
+    /// How close to an edge a prediction is looked at, as a probability.
+    pub margin: f64,
+    /// For each push one of -1, 0, 1 a feature: times its declared uncertainty.
+    pub pushes: Vec<Vec<i8>>,
 }
 
 /// The members' disagreement about patients kept aside.

@@ -21,6 +21,7 @@ use super::{
     dense::{Dense, exp_in_place},
     reference::{FORMAT, RawComponent, RawGaussian, RawReference},
 };
+use crate::stability::Pushes;
 
 /// Scores beyond this many standard deviations mean no more than this.
 pub(super) const CLIP: f32 = 8.0;
@@ -48,6 +49,7 @@ pub struct Screen {
     prototypes: Dense,
     calibration: Calibration,
     agreement: Option<Agreement>,
+    stability: Option<Pushes>,
 }
 
 #[derive(Clone, Debug)]
@@ -180,6 +182,11 @@ impl Screen {
             prototypes: matrix("prototypes", &raw.prototypes.centroids, d, MAX_PROTOTYPES)?,
             calibration: Calibration::new(&raw.calibration)?,
             agreement: raw.agreement.as_ref().map(Agreement::new).transpose()?,
+            stability: raw
+                .stability
+                .as_ref()
+                .map(|raw| Pushes::new(raw, d))
+                .transpose()?,
         };
         if screen.mean.len() != d {
             return Err(invalid("gaussian", "one mean a feature"));
@@ -195,6 +202,11 @@ impl Screen {
     /// The calibrated thresholds.
     pub fn calibration(&self) -> &Calibration {
         &self.calibration
+    }
+
+    /// Which pushes show that a prediction hangs on measurement uncertainty, if any were fitted.
+    pub fn stability(&self) -> Option<&Pushes> {
+        self.stability.as_ref()
     }
 
     /// How far the networks may disagree, if the fit asked them.

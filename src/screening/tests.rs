@@ -88,6 +88,7 @@ fn reference(rng: &mut ChaCha8Rng) -> RawReference {
             }],
         },
         agreement: None,
+        stability: None,
         budget: None,
     }
 }

@@ -157,6 +157,12 @@ catalogue! {
     Counter ATYPICAL = "vitalgate_atypical_total" [model, version, channel],
         "Inputs that the distribution screen flagged, by the channel that was most surprised",
         "An input unlike the model's patients";
+    Counter OVERRIDES = "vitalgate_overrides_total" [model, version, reason, repeat],
+        "Reviews overridden, by reason code; repeat says whether the same override had been answered before",
+        "A prediction that leaves because somebody overrode its review";
+    Counter LOST_MEMBERS = "vitalgate_lost_members_total" [model, version, member, cause],
+        "Networks that gave no usable output for an input: they failed on it, or answered with what is no probability",
+        "A network that fails on an input, or answers with NaN";
     Counter FLAGGED_FEATURES = "vitalgate_flagged_features_total" [model, version, feature, disposition],
         "Features named in reviews and rejections",
         "A review or rejection that names a feature";

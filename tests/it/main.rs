@@ -49,6 +49,8 @@ mod identity_provider;
 #[cfg(test)]
 mod incident_response;
 #[cfg(test)]
+mod lost_member;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod odd_inputs;
@@ -66,6 +68,8 @@ mod reuse;
 mod smuggling;
 #[cfg(test)]
 mod smuggling_splits;
+#[cfg(test)]
+mod stability;
 #[cfg(test)]
 mod startup;
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub struct RawModel {
     pub members: Vec<MemberSpec>,
     /// Conformal bound on the members' disagreement; required with more than one member.
     pub agreement: Option<Agreement>,
+    /// What happens to a prediction that hangs on measurement uncertainty.
+    #[serde(default)]
+    pub stability: StabilitySpec,
     /// What is predicted, and its bands.
     pub outcome: OutcomeSpec,
     /// How far outputs are hardened.
@@ -63,6 +66,9 @@ pub struct RawFeature {
     pub expected: Interval,
     /// Measurement step in `unit`; absent for derived values, which are not rounded.
     pub precision: Option<f64>,
+    /// How far a measured value may be from the true one; absent where it is exact, or where nobody
+    /// knows.
+    pub uncertainty: Option<Uncertainty>,
     /// What a missing value means.
     pub missing: Missing,
     /// g/mol; allows conversion between mass and amount of substance.
@@ -164,6 +170,68 @@ pub struct Agreement {
     pub max_logit_spread: f64,
     /// Share of in-distribution patients that the bound flags.
     pub alpha: f64,
+    /// The fewest members that must give an output; all of them when absent. With fewer there is
+    /// no prediction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<u32>,
+    /// What happens when some members gave no output, and a quorum did.
+    #[serde(default)]
+    pub degraded: Degraded,
+}
+
+/// What happens when some members gave no output, and a quorum did.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Degraded {
+    /// A person looks.
+    #[default]
+    Review,
+    /// The others' mean is released, and the answer says who was lost.
+    Annotate,
+}
+
+/// What happens when a prediction would be in another band within measurement uncertainty.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum StabilityPolicy {
+    /// The answer says so, with the range of bands.
+    #[default]
+    Annotate,
+    /// A person looks.
+    Review,
+    /// Nobody asks.
+    Off,
+}
+
+/// Decision stability.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StabilitySpec {
+    /// What an unstable prediction leads to.
+    pub policy: StabilityPolicy,
+}
+
+/// How far a measured value may be from the true one: its standard uncertainty (GUM, JCGM 100),
+/// the larger of both where both are given.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Uncertainty {
+    /// In the feature's declared unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absolute: Option<f64>,
+    /// Of the value: 0.02 is 2 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative: Option<f64>,
+    /// Where the figure comes from.
+    pub source: String,
+}
+
+impl Uncertainty {
+    /// At this value, in the feature's declared unit.
+    pub fn at(&self, value: f64) -> f64 {
+        let relative = self.relative.unwrap_or_default() * value.abs();
+        self.absolute.unwrap_or_default().max(relative)
+    }
 }
 
 /// What is predicted.

@@ -273,7 +273,7 @@ fn refused(path: &Path, error: &FitError) -> Failure {
 }
 
 /// One line a list of numbers: compact, and still readable in a comparison of two fits.
-fn written(reference: &RawReference) -> Result<String, serde_json::Error> {
+pub(super) fn written(reference: &RawReference) -> Result<String, serde_json::Error> {
     // By way of text, which has the digits of a float32; a `Value` would have those of a double.
     let value: Value = serde_json::from_str(&serde_json::to_string(reference)?)?;
     let mut text = String::new();
@@ -324,7 +324,7 @@ fn lines(value: &Value, depth: usize, text: &mut String) {
 }
 
 /// Writes beside `out` and moves it there: it is either the whole file or as it was.
-fn replace(out: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn replace(out: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", out.display()));
     let Some(name) = out.file_name() else {
         return Err(Failure::usage(anyhow!("--out must name a file")));

@@ -1,0 +1,215 @@
+//! Would the decision be another within measurement uncertainty? [`Consensus`] → [`Stable`].
+//!
+//! A value as measured is not the true one. Where the prediction lies close to the edge of a band,
+//! the same patient may be in another band by the instruments' uncertainty alone, and who reads the
+//! answer should know. So the networks are given copies of the row, pushed by fixed patterns of
+//! signs within each feature's declared uncertainty, in one batch; a copy in another band names the
+//! prediction unstable.
+//!
+//! The worst case is a corner of a box with as many dimensions as there are measured features, and
+//! finite differences say nothing about trees. The patterns are therefore fitted: offline, corners
+//! that move patients near an edge across it are searched for, and the few that together find
+//! most of them are shipped in `reference.json` ([`RawStability`], by `fit`). A copy is a corner,
+//! so what is named unstable is.
+
+use std::sync::Arc;
+
+use crate::{
+    bundle::model::{Feature, ModelSpec, StabilityPolicy},
+    consensus::{self, Consensus},
+    disposition::{Code, ReviewReason},
+    inference::{Engine, ScoreError},
+    phi::Phi,
+    review::{self, Clearance, Withheld},
+    row::Row,
+    screening::{
+        Screen,
+        reference::{RawStability, ReferenceError},
+    },
+};
+
+#[cfg(feature = "tools")]
+pub mod fit;
+
+/// Patterns evaluated for a row at most.
+pub const MAX_PUSHES: usize = 64;
+
+/// Fitted patterns of signs, checked.
+#[derive(Clone, Debug)]
+pub struct Pushes {
+    margin: f64,
+    /// For each pattern one of -1, 0, 1 a feature.
+    signs: Vec<Vec<f64>>,
+}
+
+impl Pushes {
+    /// Checks what a reference says.
+    pub(crate) fn new(raw: &RawStability, features: usize) -> Result<Self, ReferenceError> {
+        let invalid = |problem: &str| ReferenceError::invalid("stability", problem);
+        if !(raw.margin > 0.0 && raw.margin <= 0.5) {
+            return Err(invalid("margin must lie above 0 and be at most 0.5"));
+        }
+        if raw.pushes.is_empty() || raw.pushes.len() > MAX_PUSHES {
+            return Err(invalid("1 to 64 pushes"));
+        }
+        let sound = |signs: &Vec<i8>| {
+            signs.len() == features && signs.iter().all(|sign| (-1..=1).contains(sign))
+        };
+        if !raw.pushes.iter().all(sound) {
+            return Err(invalid("each push is one of -1, 0, 1 a feature"));
+        }
+        let signs = raw.pushes.iter();
+        Ok(Self {
+            margin: raw.margin,
+            signs: signs
+                .map(|signs| signs.iter().map(|&s| f64::from(s)).collect())
+                .collect(),
+        })
+    }
+
+    /// How close to the edge of a band a prediction is looked at, as a probability.
+    pub fn margin(&self) -> f64 {
+        self.margin
+    }
+}
+
+/// A value of this feature, pushed by `sign` times its standard uncertainty; never to what cannot
+/// be.
+pub(crate) fn push(feature: &Feature, sign: f64, value: f64) -> f64 {
+    let uncertainty = feature.uncertainty.as_ref().map_or(0.0, |u| u.at(value));
+    let pushed = value + sign * uncertainty;
+    pushed.clamp(feature.possible.min, feature.possible.max)
+}
+
+/// How far a probability lies from the nearest edge of a band.
+pub(crate) fn distance(spec: &ModelSpec, probability: f64) -> f64 {
+    let edges = spec.outcome.bands.iter().filter_map(|band| band.below);
+    edges.fold(f64::INFINITY, |least, edge| {
+        least.min((probability - edge).abs())
+    })
+}
+
+/// What became of the stability of a prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// The bundle asks for no such screen, or has nothing fitted for it.
+    NotConfigured,
+    /// No edge is near, or no push crosses one.
+    Holds,
+    /// Bands from the one to the other are within measurement uncertainty.
+    Range(usize, usize),
+}
+
+/// Looked at; made only by [`check_stability`].
+#[derive(Debug)]
+pub struct Stable {
+    row: Box<Row>,
+    clearance: Clearance,
+    mean: Phi<f64>,
+    stability: Stability,
+}
+
+impl Stable {
+    pub(crate) fn into_parts(self) -> (Box<Row>, Clearance, Phi<f64>, Stability) {
+        (self.row, self.clearance, self.mean, self.stability)
+    }
+}
+
+/// How a row's path ends here.
+#[derive(Debug)]
+pub enum Ended {
+    /// A person has to look: the bundle's policy for what is unstable.
+    Withheld(Withheld),
+    /// The networks could not be asked again. A screen that was not run has not passed.
+    Unscored(ScoreError),
+}
+
+/// Pushes a row whose prediction is near the edge of a band, and compares.
+pub async fn check_stability(
+    engine: &Engine<Row>,
+    screen: Option<&Screen>,
+    consensus: Consensus,
+) -> Result<Stable, Ended> {
+    let (mut row, mut clearance, mean) = consensus.into_parts();
+    let spec = Arc::clone(row.spec());
+    let policy = spec.stability.policy;
+    let pushes = screen
+        .and_then(Screen::stability)
+        .filter(|_| policy != StabilityPolicy::Off);
+    let Some(pushes) = pushes else {
+        let stability = Stability::NotConfigured;
+        return Ok(Stable {
+            row,
+            clearance,
+            mean,
+            stability,
+        });
+    };
+    let mut stability = Stability::Holds;
+    if distance(&spec, *mean.expose()) <= pushes.margin {
+        row = pushed(engine, &spec, pushes, row)
+            .await
+            .map_err(Ended::Unscored)?;
+        let (low, high) = bands(&spec, &row, *mean.expose());
+        if low != high {
+            stability = Stability::Range(low, high);
+            row.reasons.push(ReviewReason::new(
+                Code::Unstable,
+                Vec::new(),
+                format!(
+                    "within the uncertainty of the measurements this prediction may be anything \
+                     from {:?} to {:?}; do not rely on the band alone",
+                    spec.band(low),
+                    spec.band(high)
+                ),
+            ));
+            if policy == StabilityPolicy::Review {
+                (row, clearance) = review::decide(row).map_err(Ended::Withheld)?;
+            }
+        }
+    }
+    Ok(Stable {
+        row,
+        clearance,
+        mean,
+        stability,
+    })
+}
+
+async fn pushed(
+    engine: &Engine<Row>,
+    spec: &ModelSpec,
+    pushes: &Pushes,
+    mut row: Box<Row>,
+) -> Result<Box<Row>, ScoreError> {
+    let imputed = row.imputed;
+    row.push(pushes.signs.len(), |copy, index, value| {
+        let sign = pushes.signs.get(copy).and_then(|signs| signs.get(index));
+        match (spec.features.get(index), sign) {
+            // What was filled in was not measured.
+            (Some(feature), Some(sign)) if !imputed.contains(index) => push(feature, *sign, value),
+            _ => value,
+        }
+    });
+    engine.score(row).await
+}
+
+/// Lowest and highest band of the row and its copies. The members asked are those that answered
+/// for the row itself: the mean of others would differ for another reason.
+fn bands(spec: &ModelSpec, row: &Row, mean: f64) -> (usize, usize) {
+    let answered = consensus::probabilities(row.outputs()).expose().len();
+    let (_, band) = spec.harden(mean);
+    row.pushed_outputs()
+        .fold((band, band), |(low, high), outputs| {
+            let probabilities = consensus::probabilities(outputs);
+            if probabilities.expose().len() == answered {
+                let (_, band) = spec.harden(consensus::mean(probabilities.expose()));
+                (low.min(band), high.max(band))
+            } else {
+                (low, high)
+            }
+        })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,530 @@
+//! Finds the patterns of signs that [`super::check_stability`] uses, and measures what they find.
+//!
+//! For each patient near an edge the worst corner upwards and downwards is searched for: the signs
+//! of the effects of single pushes, then single flips as long as they help. Patients with similar
+//! corners are gathered (k-means), and the majority's signs of each group are a candidate, never
+//! one patient's. Of the candidates those are kept that together move most of the patients who can
+//! be moved, the most useful first.
+
+use std::sync::Arc;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::{MAX_PUSHES, distance, push};
+use crate::{
+    bundle::model::ModelSpec,
+    clinical,
+    evaluation::path::body,
+    inference::{Engine, MemberOutput, ScoreError, Scored},
+    row::Row,
+    schema,
+    screening::reference::RawStability,
+};
+
+/// Patients are searched if their prediction is this close to an edge.
+const SEARCHED: f64 = 0.05;
+/// Patients searched at most.
+const MOST: usize = 1000;
+/// Of the unstable patients so many lie within the margin that is fitted.
+const WITHIN: f64 = 0.95;
+/// A pattern is the majority's of at least so many searches.
+const GROUP: usize = 5;
+/// Rows the networks are given at once.
+const ROWS: usize = 4096;
+/// Corners are searched exhaustively for so many features at most.
+const MOST_DIMENSIONS: usize = 20;
+
+/// Why nothing was fitted or measured.
+#[derive(Debug, thiserror::Error)]
+pub enum StabilityError {
+    /// The networks.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// No feature declares an uncertainty.
+    #[error("no feature of this model declares an uncertainty")]
+    NoUncertainty,
+    /// Nobody's prediction hangs on it.
+    #[error("among these rows there are not enough predictions that hang on the uncertainty")]
+    TooFew,
+    /// Too many corners.
+    #[error("more than {MOST_DIMENSIONS} features with an uncertainty: their corners are too many")]
+    TooManyCorners,
+}
+
+/// Rows for the networks, and the mean of what the members make of each; NaN where one failed.
+#[derive(Debug)]
+pub struct Copies {
+    inputs: Vec<f32>,
+    means: Vec<f64>,
+    members: f64,
+}
+
+impl Scored for Copies {
+    fn inputs(&self) -> &[f32] {
+        &self.inputs
+    }
+
+    fn set_output(&mut self, _: usize, row: usize, output: MemberOutput) {
+        if let Some(mean) = self.means.get_mut(row) {
+            *mean += match output {
+                MemberOutput::Probability(p) => f64::from(p) / self.members,
+                MemberOutput::Invalid | MemberOutput::Failed => f64::NAN,
+            };
+        }
+    }
+}
+
+/// A model's networks and what they were asked about.
+#[derive(Debug)]
+pub struct Networks<'a> {
+    spec: &'a Arc<ModelSpec>,
+    engine: &'a Engine<Copies>,
+}
+
+/// A patient whose values get as far as the networks.
+struct Case {
+    /// What the networks are given.
+    values: Vec<f64>,
+    /// Features that were measured and have an uncertainty.
+    movable: Vec<usize>,
+    probability: f64,
+}
+
+impl<'a> Networks<'a> {
+    /// Asks `engine`, which runs the members of `spec`.
+    pub fn new(spec: &'a Arc<ModelSpec>, engine: &'a Engine<Copies>) -> Self {
+        Self { spec, engine }
+    }
+
+    async fn means(&self, inputs: Vec<f32>) -> Result<Vec<f64>, ScoreError> {
+        let width = self.spec.features.len();
+        let mut means = Vec::with_capacity(inputs.len() / width);
+        for part in inputs.chunks(ROWS * width) {
+            let copies = Copies {
+                means: vec![0.0; part.len() / width],
+                inputs: part.to_vec(),
+                members: count(self.spec.members.len()),
+            };
+            means.extend(self.engine.score(Box::new(copies)).await?.means);
+        }
+        Ok(means)
+    }
+
+    /// Those rows that no earlier stage rejects, and what is predicted for them.
+    async fn cases<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r [f64]>,
+    ) -> Result<Vec<Case>, ScoreError> {
+        let mut cases: Vec<Case> = rows.filter_map(|values| self.case(values)).collect();
+        let inputs = cases.iter().flat_map(|case| single(&case.values));
+        let means = self.means(inputs.collect()).await?;
+        for (case, mean) in cases.iter_mut().zip(means) {
+            case.probability = mean;
+        }
+        cases.retain(|case| case.probability.is_finite());
+        Ok(cases)
+    }
+
+    fn case(&self, values: &[f64]) -> Option<Case> {
+        let observed = schema::parse(self.spec, body(self.spec, values).as_bytes()).ok()?;
+        let plausible = clinical::check_ranges(observed).ok()?;
+        let row: Box<Row> = clinical::check_consistency(plausible).ok()?.into_row();
+        let declared = self.spec.features.iter().enumerate();
+        let movable =
+            declared.filter(|(i, f)| f.uncertainty.is_some() && !row.imputed.contains(*i));
+        Some(Case {
+            values: row.values().to_vec(),
+            movable: movable.map(|(index, _)| index).collect(),
+            probability: f64::NAN,
+        })
+    }
+
+    /// The case's values, pushed by these signs.
+    fn pushed(&self, case: &Case, signs: &[i8], out: &mut Vec<f32>) {
+        let at = out.len();
+        out.extend(single(&case.values));
+        for &index in &case.movable {
+            let (Some(feature), Some(sign)) = (self.spec.features.get(index), signs.get(index))
+            else {
+                continue;
+            };
+            let value = case.values.get(index).copied().unwrap_or(f64::NAN);
+            if let Some(slot) = out.get_mut(at + index) {
+                *slot = narrow(push(feature, f64::from(*sign), value));
+            }
+        }
+    }
+
+    async fn probabilities(&self, case: &Case, signs: &[Vec<i8>]) -> Result<Vec<f64>, ScoreError> {
+        let mut inputs = Vec::with_capacity(signs.len() * case.values.len());
+        for signs in signs {
+            self.pushed(case, signs, &mut inputs);
+        }
+        self.means(inputs).await
+    }
+
+    fn band(&self, probability: f64) -> usize {
+        self.spec.harden(probability).1
+    }
+
+    /// The corner that raises (`direction` 1) or lowers (-1) the probability most, as far as flips
+    /// of single signs find it, and the probability there.
+    async fn climb(
+        &self,
+        case: &Case,
+        direction: f64,
+        usual: &[i8],
+    ) -> Result<(Vec<i8>, f64), ScoreError> {
+        let none = vec![0_i8; case.values.len()];
+        let one = |index: usize, sign: i8| {
+            let mut signs = none.clone();
+            set(&mut signs, index, sign);
+            signs
+        };
+        let singles: Vec<Vec<i8>> = case
+            .movable
+            .iter()
+            .flat_map(|&index| [one(index, 1), one(index, -1)])
+            .collect();
+        let effects = self.probabilities(case, &singles).await?;
+        let mut signs = none.clone();
+        for (&index, pair) in case.movable.iter().zip(effects.chunks_exact(2)) {
+            let effect = match pair {
+                [up, down] => (up - down) * direction,
+                _ => 0.0,
+            };
+            let sign = match effect {
+                e if e > 0.0 => 1,
+                e if e < 0.0 => -1,
+                // A tree whose thresholds are elsewhere: as with most patients.
+                _ => usual
+                    .get(index)
+                    .map_or(1, |s| if direction > 0.0 { *s } else { -s }),
+            };
+            set(&mut signs, index, sign);
+        }
+        let mut best = f64::NEG_INFINITY;
+        for _ in 0..2 * case.movable.len() {
+            let mut around = vec![signs.clone()];
+            around.extend(case.movable.iter().map(|&index| {
+                let mut flipped = signs.clone();
+                let sign = flipped.get(index).copied().unwrap_or_default();
+                set(&mut flipped, index, -sign);
+                flipped
+            }));
+            let found = self.probabilities(case, &around).await?;
+            let found = found.iter().map(|p| p * direction).enumerate();
+            let Some((at, value)) = found.max_by(|(_, a), (_, b)| a.total_cmp(b)) else {
+                break;
+            };
+            if value <= best {
+                break;
+            }
+            best = value;
+            signs.clone_from(around.get(at).unwrap_or(&none));
+            if at == 0 {
+                break;
+            }
+        }
+        Ok((signs, best * direction))
+    }
+
+    /// The signs that raise most patients' probability.
+    async fn usual(&self, cases: &[Case]) -> Result<Vec<i8>, ScoreError> {
+        let mut signs = vec![0_i8; self.spec.features.len()];
+        for (index, feature) in self.spec.features.iter().enumerate() {
+            if feature.uncertainty.is_none() {
+                continue;
+            }
+            let mut inputs = Vec::new();
+            for case in cases {
+                for sign in [1, -1] {
+                    let mut one = vec![0_i8; signs.len()];
+                    set(&mut one, index, sign);
+                    self.pushed(case, &one, &mut inputs);
+                }
+            }
+            let effects = self.means(inputs).await?;
+            let total: f64 = effects
+                .chunks_exact(2)
+                .map(|pair| pair.first().unwrap_or(&0.0) - pair.last().unwrap_or(&0.0))
+                .sum();
+            set(&mut signs, index, if total < 0.0 { -1 } else { 1 });
+        }
+        Ok(signs)
+    }
+
+    /// Fits patterns to these rows, at most `most` of them.
+    ///
+    /// # Errors
+    /// [`StabilityError`].
+    pub async fn fit<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r [f64]>,
+        most: usize,
+        seed: u64,
+    ) -> Result<RawStability, StabilityError> {
+        if self.spec.features.iter().all(|f| f.uncertainty.is_none()) {
+            return Err(StabilityError::NoUncertainty);
+        }
+        let mut near = self.cases(rows).await?;
+        near.retain(|case| distance(self.spec, case.probability) <= SEARCHED);
+        near.truncate(MOST);
+        let usual = self.usual(&near).await?;
+        let mut corners = Vec::new();
+        let mut unstable = Vec::new();
+        for case in near {
+            let band = self.band(case.probability);
+            let mut moved = false;
+            for direction in [1.0, -1.0] {
+                let (signs, probability) = self.climb(&case, direction, &usual).await?;
+                moved |= self.band(probability) != band;
+                corners.push(signs);
+            }
+            if moved {
+                unstable.push(case);
+            }
+        }
+        if unstable.len() < 2 * GROUP {
+            return Err(StabilityError::TooFew);
+        }
+        let mut distances: Vec<f64> = unstable
+            .iter()
+            .map(|case| distance(self.spec, case.probability))
+            .collect();
+        distances.sort_by(f64::total_cmp);
+        let margin = quantile(&distances, WITHIN);
+        unstable.retain(|case| distance(self.spec, case.probability) <= margin);
+        let mut candidates = groups(&corners, seed);
+        candidates.push(usual.iter().map(|s| -s).collect());
+        candidates.push(usual);
+        candidates.sort();
+        candidates.dedup();
+        let pushes = self.cover(&unstable, &candidates, most).await?;
+        Ok(RawStability {
+            // As many digits as mean anything.
+            margin: (margin * 1e4).ceil() / 1e4,
+            pushes,
+        })
+    }
+
+    /// The candidates that together move most of these cases, the most useful first.
+    async fn cover(
+        &self,
+        cases: &[Case],
+        candidates: &[Vec<i8>],
+        most: usize,
+    ) -> Result<Vec<Vec<i8>>, ScoreError> {
+        let mut moves = vec![Vec::with_capacity(cases.len()); candidates.len()];
+        for case in cases {
+            let band = self.band(case.probability);
+            let probabilities = self.probabilities(case, candidates).await?;
+            for (moves, probability) in moves.iter_mut().zip(probabilities) {
+                moves.push(self.band(probability) != band);
+            }
+        }
+        let mut covered = vec![false; cases.len()];
+        let mut chosen = Vec::new();
+        while chosen.len() < most.min(MAX_PUSHES) {
+            let gain = |moves: &[bool]| {
+                let new = moves.iter().zip(&covered);
+                new.filter(|(moves, covered)| **moves && !**covered).count()
+            };
+            let best = moves
+                .iter()
+                .zip(candidates)
+                .max_by_key(|(moves, _)| gain(moves));
+            let Some((moves, candidate)) = best.filter(|(moves, _)| gain(moves) > 0) else {
+                break;
+            };
+            chosen.push(candidate.clone());
+            for (covered, moved) in covered.iter_mut().zip(moves) {
+                *covered |= moved;
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Holds these patterns against every corner, for each row within the margin.
+    ///
+    /// # Errors
+    /// [`StabilityError`].
+    pub async fn measure<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r [f64]>,
+        stability: &RawStability,
+    ) -> Result<Measured, StabilityError> {
+        let cases = self.cases(rows).await?;
+        let mut measured = Measured {
+            rows: cases.len(),
+            margin: stability.margin,
+            pushes: stability.pushes.len(),
+            ..Measured::default()
+        };
+        let near = |case: &&Case| distance(self.spec, case.probability) <= stability.margin;
+        for case in cases.iter().filter(near) {
+            let band = self.band(case.probability);
+            let pushed = self.probabilities(case, &stability.pushes).await?;
+            let named = pushed.iter().any(|p| self.band(*p) != band);
+            let unstable = named || self.some_corner_differs(case, band).await?;
+            measured.near += 1;
+            measured.unstable += usize::from(unstable);
+            measured.named += usize::from(named);
+        }
+        Ok(measured)
+    }
+
+    /// Whether at any corner of the uncertainties the band is another. (A pattern that moved the
+    /// case is a corner already.)
+    async fn some_corner_differs(&self, case: &Case, band: usize) -> Result<bool, StabilityError> {
+        let dimensions = case.movable.len();
+        if dimensions > MOST_DIMENSIONS {
+            return Err(StabilityError::TooManyCorners);
+        }
+        let base: Vec<f32> = single(&case.values).collect();
+        let ends: Vec<(usize, f32, f32)> = case
+            .movable
+            .iter()
+            .filter_map(|&index| {
+                let (feature, value) = (self.spec.features.get(index)?, case.values.get(index)?);
+                let end = |sign| narrow(push(feature, sign, *value));
+                Some((index, end(-1.0), end(1.0)))
+            })
+            .collect();
+        let corners = 1_usize << dimensions;
+        for first in (0..corners).step_by(ROWS) {
+            let mut inputs = Vec::with_capacity(ROWS * base.len());
+            for corner in first..corners.min(first + ROWS) {
+                let at = inputs.len();
+                inputs.extend_from_slice(&base);
+                for (bit, (index, low, high)) in ends.iter().enumerate() {
+                    if let Some(slot) = inputs.get_mut(at + index) {
+                        *slot = if corner >> bit & 1 == 1 { *high } else { *low };
+                    }
+                }
+            }
+            if self
+                .means(inputs)
+                .await?
+                .iter()
+                .any(|p| self.band(*p) != band)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What patterns find of what an exhaustive search over corners finds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Measured {
+    /// Rows that were predicted.
+    pub rows: usize,
+    /// How close to an edge a prediction is looked at.
+    pub margin: f64,
+    /// Patterns evaluated for each of those.
+    pub pushes: usize,
+    /// Predictions within the margin.
+    pub near: usize,
+    /// Of these, predictions whose band is another at some corner.
+    pub unstable: usize,
+    /// Of these, predictions that the patterns name.
+    pub named: usize,
+}
+
+impl Measured {
+    /// The share of unstable predictions that is named.
+    pub fn share(&self) -> f64 {
+        count(self.named) / count(self.unstable)
+    }
+}
+
+fn set(signs: &mut [i8], index: usize, sign: i8) {
+    if let Some(slot) = signs.get_mut(index) {
+        *slot = sign;
+    }
+}
+
+fn single(values: &[f64]) -> impl Iterator<Item = f32> {
+    values.iter().map(|v| narrow(*v))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the networks compute in float32"
+)]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+fn count(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
+
+/// The smallest number that at least a share `q` of `sorted` is not above.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let reached = (1..=sorted.len()).find(|n| count(*n) >= q * count(sorted.len()));
+    let last = sorted.last().copied().unwrap_or_default();
+    reached
+        .and_then(|n| sorted.get(n - 1))
+        .copied()
+        .unwrap_or(last)
+}
+
+/// Majorities of groups of similar corners, for groupings of several sizes (k-means).
+fn groups(corners: &[Vec<i8>], seed: u64) -> Vec<Vec<i8>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut found = Vec::new();
+    for size in [2, 4, 8, 16, 32, 64] {
+        let mut centres: Vec<Vec<i8>> = (0..size)
+            .filter_map(|_| {
+                corners
+                    .get(rng.random_range(0..corners.len().max(1)))
+                    .cloned()
+            })
+            .collect();
+        let mut members = vec![0; centres.len()];
+        for _ in 0..15 {
+            let mut sums = vec![vec![0_i32; corners.first().map_or(0, Vec::len)]; centres.len()];
+            members.fill(0);
+            for corner in corners {
+                let alike = |centre: &Vec<i8>| -> i32 {
+                    let products = centre.iter().zip(corner);
+                    products.map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+                };
+                let nearest = centres.iter().enumerate().max_by_key(|(_, c)| alike(c));
+                let Some((nearest, _)) = nearest else {
+                    continue;
+                };
+                if let (Some(sum), Some(count)) = (sums.get_mut(nearest), members.get_mut(nearest))
+                {
+                    *count += 1;
+                    for (sum, sign) in sum.iter_mut().zip(corner) {
+                        *sum += i32::from(*sign);
+                    }
+                }
+            }
+            for ((centre, sum), count) in centres.iter_mut().zip(&sums).zip(&members) {
+                if *count > 0 {
+                    for (sign, sum) in centre.iter_mut().zip(sum) {
+                        *sign = if *sign == 0 || *sum == 0 {
+                            *sign
+                        } else {
+                            sum.signum() as i8
+                        };
+                    }
+                }
+            }
+        }
+        let large = centres.into_iter().zip(members);
+        found.extend(
+            large
+                .filter(|(_, count)| *count >= GROUP)
+                .map(|(centre, _)| centre),
+        );
+    }
+    found
+}
