@@ -27,7 +27,7 @@ import benign  # noqa: E402
 import evasion  # noqa: E402
 import theft  # noqa: E402
 import tricks  # noqa: E402
-from oracle import Live, Networks, Undefended  # noqa: E402
+from oracle import Live, Networks, Rounded, Undefended  # noqa: E402
 from patients import ROOT, Cohort, breast_cancer, icu  # noqa: E402
 from report import Report  # noqa: E402
 from server import EnvironmentFault, Server  # noqa: E402
@@ -35,7 +35,6 @@ from server import EnvironmentFault, Server  # noqa: E402
 ICU_DATA = ROOT.parent / "shared/data"
 STEPPED = {"transfer", "simba", "square"}  # few queries each, so they are run at every epsilon and on every patient
 EPSILONS = (0.1, 0.25, 0.5)
-FEW = 30
 
 
 class RedTeam:
@@ -48,14 +47,8 @@ class RedTeam:
         self.report = Report(arguments, cohort)
 
     def wanted(self, name: str) -> bool:
-        """Whether an attack is to be run, and there is time."""
-        if self.arguments.only and name not in self.arguments.only:
-            return False
-        if time.monotonic() > self.ends:
-            self.report.omit(name, "out of time")
-            return False
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        return True
+        """Whether an attack was asked for."""
+        return not self.arguments.only or name in self.arguments.only
 
     def live(self, most: int, cohort: Cohort | None = None) -> Live:
         """A caller whom nobody has seen before."""
@@ -80,72 +73,96 @@ class RedTeam:
         evaluator.close()
         return np.array(chosen)
 
-    def evade(self, name: str, attack, targets, epsilon: float, disguise=None) -> None:
-        """One attack on every target, undefended and live. Most of the time of a live attack is spent waiting, so many run at
-        once, in processes of their own: the toolbox draws from one generator a process."""
-        seeds = [self.arguments.seed * 100_000 + number for number in range(len(targets))]
-        lives = [self.live(evasion.MOST) for _ in targets]
-
-        def run(oracle_of, number):
-            oracle = oracle_of(number)
-            ended = evasion.attack(attack, oracle, self.cohort, targets[number], epsilon, seeds[number], disguise)
-            oracle.close()
-            return ended
-
-        undefended = [run(lambda _: Undefended(self.cohort.model, evasion.MOST), number) for number in range(len(targets))]
-        defended = in_processes(lambda number: run(lives.__getitem__, number), len(targets), self.arguments.processes)
-        self.report.evasion(name, epsilon, {"undefended": undefended, "defended": defended})
-
-    def one_caller(self, targets, epsilon: float) -> None:
-        """SimBA on one patient after another, by one caller, until it is answered no more."""
-        live, crossed, tried = self.live(100_000), 0, 0
-        for number, patient in enumerate(targets):
-            before = live.queries
-            ended = evasion.attack(evasion.simba, live, self.cohort, patient, epsilon, self.arguments.seed + number)
-            crossed += ended["success"]
-            tried += 1
-            if live.blocked or live.queries == before:
-                break
-        live.close()
-        self.report.one_caller(tried, crossed, live)
-
-    def run(self) -> None:
-        """Everything that is wanted."""
+    def jobs(self) -> list:
+        """Every attack on every target, and every theft, as (name, how to report it, work). The live part of most is spent waiting,
+        so many run at once, in processes of their own: the toolbox draws from one generator a process."""
+        jobs = []
+        for cohort in (self.cohort, breast_cancer(self.arguments.seed)):
+            if any(self.wanted(name) for name in theft.THEFTS):
+                judge = theft.Judge(cohort)
+                for name in filter(self.wanted, theft.THEFTS):
+                    jobs.append((name, cohort.model.name, self.theft_of(name, cohort, judge)))
         evasions = {"transfer": evasion.Transfer(self.cohort), **evasion.ATTACKS}
         targets = self.targets(self.arguments.patients)
-        for name, attack in evasions.items():
-            if self.wanted(name):
-                for epsilon in EPSILONS if name in STEPPED else EPSILONS[-1:]:
-                    self.evade(name, attack, targets if name in STEPPED else targets[:FEW], epsilon)
-        if self.wanted("disguises"):
-            for name, disguise in tricks.DISGUISES.items():
-                self.evade(f"simba, {name}", evasion.simba, targets[: 2 * FEW], EPSILONS[-1], disguise)
+        few = targets[: self.arguments.few]
+        for epsilon in reversed(EPSILONS):
+            for name in filter(self.wanted, evasions):
+                if name in STEPPED:
+                    jobs += self.evasions_of(name, evasions[name], targets, epsilon)
+                elif epsilon == EPSILONS[-1]:
+                    jobs += self.evasions_of(name, evasions[name], few, epsilon)
+            if epsilon == EPSILONS[-1] and self.wanted("disguises"):
+                for name, disguise in tricks.DISGUISES.items():
+                    jobs += self.evasions_of(f"simba, {name}", evasion.simba, few, epsilon, disguise)
         if self.wanted("one_caller"):
-            self.one_caller(targets, EPSILONS[-1])
-        for cohort in (self.cohort, breast_cancer(self.arguments.seed)):
-            self.steal(cohort)
+            jobs.append(("one_caller", None, self.one_caller_of(targets, EPSILONS[-1])))
+        return jobs
+
+    def evasions_of(self, name: str, attack, targets, epsilon: float, disguise=None) -> list:
+        """One attack on every target."""
+
+        def job(number, patient, live):
+            def work():
+                seed, ended = self.arguments.seed * 100_000 + number, {}
+                for side, oracle in ("undefended", Undefended(self.cohort.model, evasion.MOST)), ("defended", live):
+                    ended[side] = evasion.attack(attack, oracle, self.cohort, patient, epsilon, seed, disguise)
+                    oracle.close()
+                return ended
+
+            return name, epsilon, work
+
+        return [job(number, patient, self.live(evasion.MOST)) for number, patient in enumerate(targets)]
+
+    def theft_of(self, name: str, cohort: Cohort, judge: theft.Judge):
+        """One theft of one model."""
+        rows = theft.THEFTS[name](cohort, np.random.default_rng([self.arguments.seed, len(name)]))
+        live = self.live(theft.QUERIES, cohort)
+
+        def work():
+            oracles = {
+                "undefended": Undefended(cohort.model, theft.QUERIES),
+                "rounded": Rounded(cohort.model, theft.QUERIES),
+                "defended": live,
+            }
+            found = {side: theft.steal(rows, oracle, judge) for side, oracle in oracles.items()}
+            live.close()
+            return found
+
+        return work
+
+    def one_caller_of(self, targets, epsilon: float):
+        """SimBA on one patient after another, by one caller, until it is answered no more."""
+        live = self.live(100_000)
+
+        def work():
+            crossed = tried = 0
+            for number, patient in enumerate(targets):
+                ended = evasion.attack(evasion.simba, live, self.cohort, patient, epsilon, self.arguments.seed + number)
+                crossed += ended["success"]
+                tried += 1
+                if live.blocked:
+                    break
+            live.close()
+            return {
+                "patients_tried": tried, "patients_crossed": crossed, "queries": live.queries, "informative": live.informative,
+                "blocked": live.blocked, "coarse_at": live.coarse_at,
+            }  # fmt: skip
+
+        return work
+
+    def run(self) -> None:
+        """Everything that is wanted, as far as there is time."""
+        jobs = self.jobs()
+        done = in_processes(lambda number: self.timely(jobs[number][2]), len(jobs), self.arguments.processes)
+        self.report.gather((name, how, found) for (name, how, _), found in zip(jobs, done))
         if self.wanted("budget"):
             self.report.budget(tricks.budget_tricks(self.server, self.callers, self.cohort))
         if self.wanted("benign"):
             self.report.benign(self.benign())
 
-    def steal(self, cohort: Cohort) -> None:
-        """Every theft of one model."""
-        wanted = [name for name in theft.THEFTS if self.wanted(name)]
-        if not wanted:
-            return
-        judge = theft.Judge(cohort)
-        for name in wanted:
-            generator = np.random.default_rng([self.arguments.seed, len(name)])
-            rows = theft.THEFTS[name](cohort, generator)
-            sides = {}
-            for side, oracle in (
-                ("undefended", Undefended(cohort.model, theft.QUERIES)),
-                ("defended", self.live(theft.QUERIES, cohort)),
-            ):
-                sides[side] = theft.steal(rows, oracle, judge)
-                oracle.close()
-            self.report.theft(name, cohort.model.name, sides)
+    def timely(self, work):
+        """The work's result; nothing when the time is up."""
+        return work() if time.monotonic() < self.ends else None
 
     def benign(self) -> dict:
         """A ward's EHR."""
@@ -164,7 +181,12 @@ class RedTeam:
 def in_processes(work, count: int, processes: int) -> list:
     """`work(number)` for each number, in forked processes, so that it need not be written down; results in order."""
     with multiprocessing.get_context("fork").Pool(processes, initializer=_remember, initargs=(work,)) as pool:
-        return pool.map(_work, range(count), chunksize=1)
+        done = []
+        for result in pool.imap(_work, range(count), chunksize=1):
+            done.append(result)
+            if len(done) % 50 == 0 or len(done) == count:
+                print(f"{len(done)} of {count} attacks", file=sys.stderr, flush=True)
+        return done
 
 
 def _remember(work):
@@ -183,11 +205,12 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ICU_DATA / "icu2012_ab.csv", help="real patients; synthetic ones when absent")
     parser.add_argument("--snapshots", type=Path, default=ICU_DATA / "icu2012_ab_snapshots.csv", help="the same, at later hours")
     parser.add_argument("--role", default="clinician", help="the role of the attackers, with the limits it has by default")
-    parser.add_argument("--callers", type=int, default=900, help="callers to make certificates for; each attack uses a new one")
+    parser.add_argument("--callers", type=int, default=1200, help="callers to make certificates for; each attack uses a new one")
     parser.add_argument("--patients", type=int, default=100, help="patients that are attacked")
+    parser.add_argument("--few", type=int, default=30, help="patients that attacks of many queries are tried on")
     parser.add_argument("--processes", type=int, default=50, help="attacks that run at once; they mostly wait")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=20, help="no attack begins after so many")
+    parser.add_argument("--minutes", type=float, default=30, help="no attack begins after so many")
     parser.add_argument("--only", type=lambda text: text.split(","), default=None, help="some attacks, by name, with commas")
     parser.add_argument("--json", metavar="FILE", default=None, help="write everything that was found; - for stdout, without the table")
     arguments = parser.parse_args()

@@ -99,6 +99,15 @@ class Undefended(Oracle):
         return Answer("predicted", probability, self.model.band(probability))
 
 
+class Rounded(Undefended):
+    """The networks alone, their answers hardened as the bundle says: what patience alone would give."""
+
+    def answer(self, row):
+        step = self.model.spec["output"]["precision"]
+        probability = round(super().answer(row).probability / step) * step
+        return Answer("predicted", probability, self.model.band(probability))
+
+
 class Networks:
     """A bundle's networks; their mean is what the server rounds and releases."""
 
@@ -131,9 +140,9 @@ class Networks:
 class Live(Oracle):
     """The server, over mutual TLS, as one caller."""
 
-    def __init__(self, server, caller: str, model: Model, most: int):
+    def __init__(self, server, caller: str, model: Model, most: int, patience: float = PATIENCE):
         super().__init__(model, most)
-        self.server, self.caller = server, caller
+        self.server, self.caller, self.patience = server, caller, patience
         self.context = ssl.create_default_context(cafile=str(server.state / "ca.pem"))
         self.context.load_cert_chain(*server.identity(caller))
         self.connection = None
@@ -171,7 +180,7 @@ class Live(Oracle):
 
     def wait(self, seconds: float) -> bool:
         """Waits as it is told, as long as there is patience for it."""
-        if self.waited + seconds > PATIENCE:
+        if self.waited + seconds > self.patience:
             return False
         self.waited += seconds
         time.sleep(seconds)

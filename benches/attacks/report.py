@@ -23,9 +23,23 @@ class Report:
         self.evasions, self.thefts, self.omitted, self.checks = [], [], [], []
         self.tricks, self.ward, self.row_of_patients = None, None, None
 
-    def omit(self, name: str, why: str) -> None:
-        """An attack that was not run."""
-        self.omitted.append({"attack": name, "why": why})
+    def gather(self, done) -> None:
+        """Attacks by name and epsilon (or model), in their order; those for which there was no time are named."""
+        evasions: dict = {}
+        for name, how, found in done:
+            if found is None:
+                self.omitted.append(name if how is None else f"{name} ({how})")
+            elif isinstance(how, float):
+                sides = evasions.setdefault((name, how), {"undefended": [], "defended": []})
+                for side, ended in found.items():
+                    sides[side].append(ended)
+            elif how is None:
+                self.row_of_patients = found
+            else:
+                self.theft(name, how, found)
+        self.omitted = sorted(set(self.omitted))
+        for (name, epsilon), sides in evasions.items():
+            self.evasion(name, epsilon, sides)
 
     def check(self, what: str, found: float, most: float) -> None:
         """One threshold."""
@@ -63,13 +77,6 @@ class Report:
         if name in MOST_AGREEMENT:
             found = sides["defended"]
             self.check(f"{name} of {model}: agreement", found["agreement"], found["baseline"] + MOST_AGREEMENT[name])
-
-    def one_caller(self, tried: int, crossed: int, live) -> None:
-        """One caller attacking patient after patient."""
-        self.row_of_patients = {
-            "patients_tried": tried, "patients_crossed": crossed, "queries": live.queries, "blocked": live.blocked,
-            "coarse_at": live.coarse_at,
-        }  # fmt: skip
 
     def budget(self, outcome: dict) -> None:
         """What tricks got out of the budget."""
@@ -114,12 +121,12 @@ class Report:
                 f"{_or_none(after['blocked_after_median']):>7}"
             )
         if self.thefts:
-            lines += ["", f"{'theft':<20}{'model':<16}{'no query':>9} | undefended | defended{'answers':>9}  stopped by"]
+            lines += ["", f"{'theft':<20}{'model':<16}{'no query':>9} | undefended | rounded | defended{'answers':>9}  stopped by"]
         for row in self.thefts:
             before, after = row["undefended"], row["defended"]
             lines.append(
                 f"{row['attack']:<20}{row['model']:<16}{after['baseline']:>9.3f} |{before['agreement']:>11.3f} |"
-                f"{after['agreement']:>9.3f}{after['informative']:>9}  {after['blocked'] or '-'}"
+                f"{row['rounded']['agreement']:>8.3f} |{after['agreement']:>9.3f}{after['informative']:>9}  {after['blocked'] or '-'}"
             )
         if self.row_of_patients:
             found = self.row_of_patients
@@ -132,7 +139,7 @@ class Report:
         for check in self.checks:
             verdict = "holds" if check["holds"] else "MISSED"
             lines.append(f"{verdict:<7}{check['what']}: {check['found']:g} (at most {check['most']:g})")
-        lines += [f"not run: {one['attack']} ({one['why']})" for one in self.omitted]
+        lines += [f"not run for all patients, out of time: {name}" for name in self.omitted]
         return "\n".join(lines)
 
 
