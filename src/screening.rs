@@ -69,6 +69,11 @@ impl InDistribution {
         &self.0
     }
 
+    /// Whether somebody with the right to it overrides what asks for a person.
+    pub fn is_overridden(&self) -> bool {
+        self.0.confirmed.is_some()
+    }
+
     /// The channel that found the row atypical: for the audit record, never for the caller.
     pub fn atypical(&self) -> Option<Channel> {
         let oddness = self.0.oddness.as_ref()?.expose();

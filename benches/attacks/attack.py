@@ -52,7 +52,7 @@ class RedTeam:
 
     def live(self, most: int, cohort: Cohort | None = None) -> Live:
         """A caller whom nobody has seen before."""
-        return Live(self.server, next(self.callers), (cohort or self.cohort).model, most)
+        return Live(self.server, next(self.callers), (cohort or self.cohort).model, most, self.arguments.patience)
 
     def targets(self, count: int) -> np.ndarray:
         """Held-out patients for whom the server predicts; asked as the evaluator, who has no budget."""
@@ -208,6 +208,7 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=1200, help="callers to make certificates for; each attack uses a new one")
     parser.add_argument("--patients", type=int, default=100, help="patients that are attacked")
     parser.add_argument("--few", type=int, default=30, help="patients that attacks of many queries are tried on")
+    parser.add_argument("--patience", type=float, default=120, help="seconds that one attack waits, in all, when told to")
     parser.add_argument("--processes", type=int, default=50, help="attacks that run at once; they mostly wait")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=30, help="no attack begins after so many")

@@ -1,6 +1,7 @@
 """Who must not be slowed: one EHR that scores a ward's patients again every two hours, and retries.
 
-Real patients, where the data is there: what was charted at 18, 24, 30, 36, 42 and 48 h, each value changing at some hour between.
+Real patients, where the data is there: what was charted at 18, 24, 30, 36, 42 and 48 h, what is measured together changing at some
+hour between.
 The server's clock is not ours to move, so six hours of a ward are sent in a minute; a whole day by a simulated clock is a test of
 the server's own (`cargo nextest run longitudinal`).
 """
@@ -14,6 +15,12 @@ PATIENTS = 200
 # Scorings of one patient in six hours, two hours apart.
 SCORINGS = 3
 RETRIES = 10
+# What is measured together changes together: a cuff, a chemistry panel, a blood count.
+TOGETHER = (
+    ("systolic_bp", "diastolic_bp", "mean_bp"),
+    ("bun", "creatinine", "sodium", "potassium", "bicarbonate", "glucose", "magnesium"),
+    ("wbc", "hematocrit", "platelets"),
+)
 
 
 def stays(data, snapshots, model: Model, generator) -> np.ndarray:
@@ -28,6 +35,9 @@ def stays(data, snapshots, model: Model, generator) -> np.ndarray:
         if np.isnan(before[model.required]).any() or np.isnan(after[model.required]).any():
             continue
         changes_at = generator.integers(1, SCORINGS + 1, len(before))
+        for panel in TOGETHER:
+            places = [model.names.index(name) for name in panel]
+            changes_at[places] = changes_at[places[0]]
         stays.append([np.where(step >= changes_at, after, before) for step in range(SCORINGS)])
         if len(stays) == PATIENTS:
             break

@@ -18,9 +18,6 @@ from patients import Model
 
 # A row that is withheld tells the attacker nothing about the model. So many of them on end, and an attack is over.
 SILENT = 25
-# The longest that an attack waits when it is told to come back later, seconds in all; a row that would be answered later than
-# that is taken for refused, and the attack goes on with others.
-PATIENCE = 120.0
 
 
 class Blocked(Exception):
@@ -140,7 +137,9 @@ class Networks:
 class Live(Oracle):
     """The server, over mutual TLS, as one caller."""
 
-    def __init__(self, server, caller: str, model: Model, most: int, patience: float = PATIENCE):
+    def __init__(self, server, caller: str, model: Model, most: int, patience: float = 0.0):
+        """`patience`: seconds that it waits, in all, when told to come back later. A row that would be answered later than that is
+        taken for refused, and the attack goes on with others."""
         super().__init__(model, most)
         self.server, self.caller, self.patience = server, caller, patience
         self.context = ssl.create_default_context(cafile=str(server.state / "ca.pem"))

@@ -2,7 +2,7 @@
 
 A copy's agreement is the share of patients, none of them the attacker's, whom copy and model put on the same side of the
 high-risk threshold. The baseline is what the attacker learns from their own patients' outcomes without one query. Each theft
-adds its answers to those; of all learners and weights the best copy counts, judged with knowledge the attacker lacks, so that
+adds its answers to those; of all learners the best copy counts, judged with knowledge the attacker lacks, so that
 every figure is an upper bound (of the baseline too).
 """
 
@@ -62,9 +62,11 @@ def _perceptron(rows, target, weight=None):
 LEARNERS = {"logistic": _logistic, "trees": _trees, "perceptron": _perceptron}
 
 
-def _mean_of_all(rows, target, weight=None):
-    copies = [learn(rows, target, weight) for learn in LEARNERS.values()]
-    return lambda new: np.mean([copy(new) for copy in copies], axis=0)
+def learn_all(rows, target, weight=None) -> dict:
+    """Copies by every learner, and the mean of them."""
+    copies = {name: learn(rows, target, weight) for name, learn in LEARNERS.items()}
+    each = list(copies.values())
+    return {**copies, "all three": lambda new: np.mean([copy(new) for copy in each], axis=0)}
 
 
 class Judge:
@@ -75,9 +77,7 @@ class Judge:
         self.rows = fill(cohort.model, cohort.judged)
         self.own = fill(cohort.model, cohort.own)
         self.high = Networks.of(cohort.model).predict(self.rows) >= cohort.model.threshold
-        self.learners = {**LEARNERS, "all three": _mean_of_all}
-        answers = {name: learn(self.own, cohort.own_outcome) for name, learn in self.learners.items()}
-        self.baseline = self.best(answers)
+        self.baseline = self.best(learn_all(self.own, cohort.own_outcome))
 
     def agreement(self, copy) -> float:
         """Share of patients on the same side."""
@@ -92,15 +92,13 @@ class Judge:
         if len(asked) == 0:
             return self.baseline
         asked = fill(self.cohort.model, asked)
-        copies = {}
-        for name, learn in self.learners.items():
-            for weight in (1.0, 5.0):
-                rows = np.vstack([self.own, asked])
-                target = np.concatenate([self.cohort.own_outcome, answers])
-                weights = np.concatenate([np.ones(len(self.own)), np.full(len(asked), weight)])
-                copies[f"{name}, own patients and answers x {weight:g}"] = learn(rows, target, weights)
-            if len(asked) >= 20 and 0 < answers.sum() < len(answers):
-                copies[f"{name}, answers alone"] = learn(asked, answers)
+        rows = np.vstack([self.own, asked])
+        target = np.concatenate([self.cohort.own_outcome, answers])
+        # An answer says more than an outcome, which is one draw of a risk.
+        weights = np.concatenate([np.ones(len(self.own)), np.full(len(asked), 5.0)])
+        copies = {f"{name}, own patients and answers": copy for name, copy in learn_all(rows, target, weights).items()}
+        if len(asked) >= 20 and 0 < answers.sum() < len(answers):
+            copies |= {f"{name}, answers alone": copy for name, copy in learn_all(asked, answers).items()}
         copies["equations"] = equations(asked, answers)
         return self.best(copies)
 

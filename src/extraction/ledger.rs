@@ -45,6 +45,19 @@ pub struct Query {
     pub flagged: bool,
 }
 
+impl Query {
+    /// The same row, whose review somebody overrides: it is answered, so it is paid for as a row
+    /// of its own and counts among those that are near each other, flagged or not.
+    #[must_use]
+    pub fn overridden(self) -> Self {
+        Self {
+            fingerprint: self.fingerprint.rotate_left(32) ^ u64::MAX,
+            flagged: false,
+            ..self
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     /// As [`stamp`] writes it.

@@ -59,6 +59,8 @@ mod overriding;
 #[cfg(test)]
 mod phi;
 #[cfg(test)]
+mod probing;
+#[cfg(test)]
 mod prometheus;
 #[cfg(test)]
 mod readme;
