@@ -51,6 +51,7 @@ mod writer;
 pub use finding::{Finding, Kind, MAX_FINDINGS, Report, TornLine};
 pub use identifiers::{Identifier, Identifiers, Subject};
 pub use journal::{Snapshot, each_record, notes_in};
+pub(crate) use keys::read_secret;
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use note::{Checkpoint, Note, NoteError};
 pub use ship::Shipper;

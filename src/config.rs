@@ -26,6 +26,7 @@ mod principals;
 mod reader;
 mod review;
 mod shipping;
+mod store;
 mod trust;
 pub use issuers::{IssuerConfig, KeyLocation, LONGEST_LEEWAY, RoleMapping};
 pub use listeners::{DataPlane, Methods};
@@ -38,6 +39,7 @@ pub use self::{
     budgets::{Budget, Budgets, CallerLimits, Patterns, RowsPerDay},
     review::Review,
     shipping::{Destination, Shipping},
+    store::{Store, StoreAddress},
 };
 
 /// Largest configuration file, bytes.
@@ -74,6 +76,8 @@ pub struct Config {
     pub limits: Limits,
     /// What one caller may ask for.
     pub budgets: Budgets,
+    /// Where replicas share what callers have asked; in this process alone when none.
+    pub store: Option<Store>,
     /// Where ONNX Runtime is and where it computes.
     pub onnxruntime: OnnxRuntime,
     /// Who may sign models.
@@ -257,6 +261,7 @@ impl Config {
             .chain(&mut self.onnxruntime.library)
             .chain(&mut self.authorization.policy)
             .chain(self.audit.ship.iter_mut().flat_map(Shipping::paths))
+            .chain(self.store.iter_mut().flat_map(Store::paths))
         {
             *path = directory.join(&*path);
         }

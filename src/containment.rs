@@ -18,11 +18,13 @@ use self::store::Store;
 use crate::{authn::Principal, bundle::LoadedModel, disposition::Code};
 
 mod reason;
+mod sharing;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use self::reason::{Reason, UnfitReason};
+pub use self::sharing::SharedChange;
 pub use self::store::StateError;
 
 /// Why something is stopped.
@@ -179,6 +181,7 @@ pub struct Containment {
     store: Option<Store>,
     // Held while a change is made; the request path never takes it.
     changing: Mutex<()>,
+    unshared: Mutex<sharing::Unshared>,
 }
 
 impl Containment {
@@ -187,8 +190,10 @@ impl Containment {
     pub fn open(directory: Option<&Path>) -> Result<Self, StateError> {
         let store = directory.map(Store::open).transpose()?;
         let stopped = store.as_ref().map(Store::read).transpose()?;
+        let stopped = stopped.unwrap_or_default();
         Ok(Self {
-            current: ArcSwap::from_pointee(stopped.unwrap_or_default()),
+            unshared: Mutex::new(sharing::since_before(&stopped)),
+            current: ArcSwap::from_pointee(stopped),
             store,
             changing: Mutex::new(()),
         })
@@ -253,6 +258,11 @@ impl Containment {
     /// Stops a subject from the next decision on. Whether it was not stopped before. An error
     /// means that it is stopped, but only until the next start. Waits for the disk.
     pub fn stop(&self, subject: &Subject, hold: Hold) -> Result<bool, StateError> {
+        self.note(subject, Some(hold.clone()));
+        self.apply_stop(subject, hold)
+    }
+
+    fn apply_stop(&self, subject: &Subject, hold: Hold) -> Result<bool, StateError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stopped = Stopped::clone(&self.current.load());
         let changed = stopped.stop(subject, hold);
@@ -266,6 +276,12 @@ impl Containment {
     /// Releases a subject from the next decision on. Whether it was stopped. An error means that
     /// it is still stopped. Waits for the disk.
     pub fn release(&self, subject: &Subject) -> Result<bool, StateError> {
+        let changed = self.apply_release(subject)?;
+        self.note(subject, None);
+        Ok(changed)
+    }
+
+    fn apply_release(&self, subject: &Subject) -> Result<bool, StateError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stopped = Stopped::clone(&self.current.load());
         let changed = stopped.release(subject);

@@ -24,6 +24,7 @@ use crate::{
     bundle::LoadedModel,
     clock,
     disposition::{Code, Refusal, ReviewReason},
+    fleet::Fleet,
     row::Row,
     screening::Screen,
     telemetry,
@@ -37,7 +38,7 @@ mod terms;
 mod verdict;
 
 pub use embedding::{Embedder, Embedding};
-pub use ledger::{EMBEDDINGS, Ledger, Query};
+pub use ledger::{Argument, Debt, EMBEDDINGS, Ledger, Query, Shared};
 pub use response::{DECAY_SECONDS, Step};
 pub use terms::{Clinical, Terms};
 pub use verdict::{Detail, Event, Events, Verdict, Why};
@@ -80,11 +81,26 @@ impl Charged {
 /// Counts rows against budgets, and looks for patterns in them.
 #[derive(Debug, Default)]
 pub struct Extraction {
+    /// What other servers share with this one.
+    fleet: Option<Arc<Fleet>>,
     /// By the model's digest: the day, and the day's directions.
     embedders: ArcSwap<BTreeMap<String, (u64, Arc<Embedder>)>>,
 }
 
 impl Extraction {
+    /// Counts for all servers that share a store, or for this one.
+    pub fn new(fleet: Option<Arc<Fleet>>) -> Self {
+        Self {
+            fleet,
+            embedders: ArcSwap::default(),
+        }
+    }
+
+    /// What other servers share with this one.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.as_ref()
+    }
+
     /// What is kept of a row: its fingerprint, which is given as the audit log writes it, and its
     /// embedding where the model has a reference.
     pub fn query(
@@ -109,7 +125,7 @@ impl Extraction {
     ///
     /// # Errors
     /// `BUDGET_EXHAUSTED`, `SLOWED_DOWN` or `CALLER_QUARANTINED`.
-    pub fn charge(
+    pub async fn charge(
         &self,
         admission: &Admission,
         query: &Query,
@@ -119,7 +135,10 @@ impl Extraction {
         let spec = admission.model().spec();
         let terms = Terms::new(account.limits(), account.clinical(), &spec.queries);
         let now = u64::try_from(clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
-        let verdict = account.with_ledger(&spec.name, |l| l.enter(query, &terms, now));
+        let mut verdict = self.judge(account, &spec.name, query, &terms, now).await;
+        if let Some(fleet) = &self.fleet {
+            verdict.events.extend(fleet.news());
+        }
         note(
             account,
             admission.model(),
@@ -136,6 +155,29 @@ impl Extraction {
                 ..why.code().into()
             }),
         }
+    }
+
+    async fn judge(
+        &self,
+        account: &Account,
+        model: &str,
+        query: &Query,
+        terms: &Terms,
+        now: u64,
+    ) -> Verdict {
+        let Some(fleet) = &self.fleet else {
+            return account.with_ledger(model, |own| own.enter(query, terms, now));
+        };
+        let shared = fleet.enter(account.name(), model, query, terms, now).await;
+        account.with_ledger(model, |own| {
+            if let Some(shared) = shared {
+                own.mirror(query, &shared, terms, now);
+                shared.verdict
+            } else {
+                fleet.owe();
+                own.enter_apart(query, terms, fleet.replicas(), now)
+            }
+        })
     }
 
     /// The model's directions for today.

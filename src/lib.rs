@@ -27,6 +27,7 @@ pub mod consensus;
 pub mod disposition;
 pub mod drift;
 pub mod extraction;
+pub mod fleet;
 pub mod hardening;
 pub mod inference;
 pub mod pipeline;

@@ -197,7 +197,7 @@ async fn contain(
     hold: Option<Hold>,
 ) -> Result<Value, Declined> {
     let application = Arc::clone(&of.application);
-    let stopping = hold.is_some();
+    let (stopping, subject_told) = (hold.is_some(), subject.clone());
     let changing = move || -> Result<(bool, Subject), StateError> {
         let pipeline = &application.pipeline;
         let mut changed = match hold {
@@ -210,6 +210,17 @@ async fn contain(
         }
         Ok((changed, subject))
     };
+    let pipeline = &of.application.pipeline;
+    let released = match &subject_told {
+        Subject::Caller(name) if !stopping => Some(name.as_str()),
+        Subject::Caller(_) | Subject::Model { .. } | Subject::Deployments => None,
+    };
+    if let (Some(fleet), Some(caller)) = (pipeline.extraction.fleet(), released) {
+        let models = pipeline.models.all();
+        let mut models: Vec<String> = models.iter().map(|m| m.spec().name.clone()).collect();
+        models.dedup();
+        fleet.pardon(caller, &models).await;
+    }
     let changed = tokio::task::spawn_blocking(changing)
         .await
         .map_err(|_panicked| Code::Internal)?;
@@ -222,6 +233,9 @@ async fn contain(
         };
         Declined::because(Code::StateUnwritable, cause)
     })?;
+    if let Some(fleet) = of.application.pipeline.extraction.fleet() {
+        fleet.tell();
+    }
     let stopped = of.application.pipeline.containment.stopped();
     let mut answer = reports::subject(&subject, &stopped);
     if let Some(fields) = answer.as_object_mut() {

@@ -46,6 +46,9 @@ fn read_off(of: &Administration) {
     c::CALLERS_QUARANTINED
         .with([])
         .set(count(stopped.callers().count()));
+    if let Some(fleet) = application.pipeline.extraction.fleet() {
+        c::STORE_UP.with([]).set(flag(fleet.is_up()));
+    }
     for (step, callers) in reports::steps(of) {
         c::CALLERS_LIMITED
             .with([step.as_str().into()])

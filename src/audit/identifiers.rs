@@ -123,6 +123,12 @@ impl Identifiers {
         identifier(&context.sign())
     }
 
+    /// A key for one purpose, for as long as the fleet key lasts.
+    pub(crate) fn lasting_key(&self, purpose: &str) -> hmac::Key {
+        let label = [b"vitalgate ", purpose.as_bytes()].concat();
+        hmac::Key::new(HMAC_SHA256, hmac::sign(&self.fleet, &label).as_ref())
+    }
+
     /// A key of one day, for one purpose.
     pub(crate) fn day_key(&self, day: u64, purpose: &str) -> hmac::Key {
         let of_day = self.daily_key(day);

@@ -147,7 +147,7 @@ impl PublicKey {
 }
 
 /// Reads a file that only its owner may have access to.
-pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     read(path, true)
 }
 

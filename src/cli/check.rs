@@ -11,6 +11,7 @@ use vitalgate::{
     bundle::check_trust,
     config::{Config, Problem},
     error_chain::one_line,
+    fleet,
     tls::{ClientCertificates, ListenerTls},
 };
 
@@ -62,6 +63,11 @@ fn unusable(config: &Config) -> Vec<Problem> {
         problem(&error);
     }
     if let Err(error) = Identifiers::load(&config.keys.fleet, &config.keys.pseudonym) {
+        problem(&error);
+    }
+    if let Some(store) = &config.store
+        && let Err(error) = fleet::client(store)
+    {
         problem(&error);
     }
     for model in &config.models {

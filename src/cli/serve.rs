@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{
@@ -26,6 +27,7 @@ use vitalgate::{
     containment::Containment,
     deployment::Deployer,
     extraction::Extraction,
+    fleet::Fleet,
     inference::{PINNED_SHA256, Runtime, find_library},
     phi::process::Hardening,
     pipeline::Pipeline,
@@ -316,6 +318,14 @@ async fn listen(
         request: limits.head() + limits.body() + ANSWER_TIME,
         drain: drain.clone(),
     };
+    let fleet = config
+        .store
+        .as_ref()
+        .map(|store| Fleet::new(store, &prepared.identifiers));
+    let fleet = fleet
+        .transpose()
+        .map_err(Failure::environment)?
+        .map(Arc::new);
     let application = Arc::new(Application {
         pipeline: Pipeline {
             authenticator,
@@ -326,7 +336,7 @@ async fn listen(
                 config.budgets.clone(),
                 Arc::clone(&prepared.containment),
             ),
-            extraction: Extraction::default(),
+            extraction: Extraction::new(fleet.clone()),
             containment: prepared.containment,
             body,
             reviews: Reviews::new(&prepared.identifiers, &config.review),
@@ -337,6 +347,7 @@ async fn listen(
         drain,
         reloads: watching.outcomes().clone(),
     });
+    let sharing = share(fleet, &application).await;
     let health = tokio::spawn(server::serve_health(bound.health, Arc::clone(&application)));
     let plane = |listeners, connections| DataPlane {
         listeners,
@@ -368,10 +379,29 @@ async fn listen(
     );
     tokio::join!(data, administrating);
     upkeep.abort();
+    sharing.abort();
     // By now it has nobody to tell that the server is going; a kept connection must not hold it.
     health.abort();
     tracing::info!("drained");
     Ok(())
+}
+
+/// Meets the shared store, if there is one, before anybody is answered; a store that is away does
+/// not keep the server from starting.
+async fn share(fleet: Option<Arc<Fleet>>, application: &Arc<Application>) -> JoinHandle<()> {
+    if let Some(fleet) = &fleet {
+        let pipeline = &application.pipeline;
+        let accounts = pipeline.admitter.accounts();
+        fleet.look(accounts, &pipeline.containment).await;
+    }
+    let application = Arc::clone(application);
+    tokio::spawn(async move {
+        let pipeline = &application.pipeline;
+        if let Some(fleet) = fleet {
+            let accounts = pipeline.admitter.accounts();
+            fleet.keep(accounts, &pipeline.containment).await;
+        }
+    })
 }
 
 fn drain_on_signal(drain: &CancellationToken) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use toml::{
 };
 
 use super::{
-    Authorization, Budgets, Config, DataPlane, Limits, Problem, Review, ServedModel,
+    Authorization, Budgets, Config, DataPlane, Limits, Problem, Review, ServedModel, Store,
     issuers::{self, RawIssuer},
     principals::RawPrincipal,
 };
@@ -20,6 +20,7 @@ const SECTIONS: &[&str] = &[
     "health",
     "limits",
     "budgets",
+    "store",
     "onnxruntime",
     "trust",
     "models",
@@ -92,6 +93,12 @@ impl Reader<'_> {
         } else {
             Some(Budgets::default())
         };
+        let store = if table.contains_key("store") {
+            let needed = ["url", "ca", "password", "replicas"];
+            self.section::<Store>(table, "store", &needed).map(Some)
+        } else {
+            Some(None)
+        };
         let onnxruntime = self.section(table, "onnxruntime", &["execution"]);
         let trust = self.section(table, "trust", &[]);
         let models = self.list::<ServedModel>(table, "models", &["name", "version"]);
@@ -133,6 +140,7 @@ impl Reader<'_> {
         if let Some(budgets) = &budgets {
             self.check_budgets(table, budgets, &principals, &issuers);
         }
+        self.check_store(table, store.as_ref().and_then(Option::as_ref));
         self.check_models(table, &models);
         self.check_audit(table, audit.as_ref());
         self.check_review(table, review.as_ref());
@@ -142,6 +150,7 @@ impl Reader<'_> {
             health: health?,
             limits: limits?,
             budgets: budgets?,
+            store: store?,
             onnxruntime: onnxruntime?,
             trust: trust?,
             repository: repository?,

@@ -142,7 +142,7 @@ fn the_sample_explains_every_field() {
         }
         above = line;
     }
-    assert_eq!(explained.len(), 61);
+    assert_eq!(explained.len(), 64);
 }
 
 #[test]

@@ -23,13 +23,18 @@ const BITS: usize = 256;
 const STEP: f32 = 2.0;
 /// Rows with at most so many different bits are near. Measured on stays of patients in intensive
 /// care: .94 of pairs up to .4 apart are found and .0001 of pairs of different patients.
-const NEAR: u32 = 48;
+pub(super) const NEAR: u32 = 48;
 
 /// A row as its embedding: 256 bits, wherever it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Embedding(pub [u32; BITS / 32]);
 
 impl Embedding {
+    /// As the shared store keeps it.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
     /// Whether two rows of the same day and model are near each other.
     pub fn is_near(&self, other: &Self) -> bool {
         let bits = self.0.iter().zip(&other.0);

@@ -23,11 +23,11 @@ const CROWD: usize = 64;
 /// Fingerprints that are remembered of a caller without a budget.
 const UNBUDGETED: usize = 4096;
 /// ln 10⁴: streams of honest queries reach it once in more than 10⁴ starts (Wald).
-const ALARM: f32 = 9.21;
+const ALARM: f64 = 9.21;
 /// What an alarm of the flag rate counts, in strikes; a near-duplicate counts one.
-const ALARM_STRIKES: f32 = 4.0;
+const ALARM_STRIKES: f64 = 4.0;
 /// As many strikes are remembered: a quarantine ends by itself after eight hours.
-const MOST_STRIKES: f32 = 24.0;
+const MOST_STRIKES: f64 = 24.0;
 /// A slowed caller's rows: one in so many milliseconds, after so many at once.
 const PACE_MS: u64 = 10_000;
 /// As many at once.
@@ -58,12 +58,16 @@ impl Query {
     }
 }
 
+/// Embeddings as they are kept.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     /// As [`stamp`] writes it.
     at: u32,
     bits: Embedding,
 }
+
+mod sharing;
+pub use sharing::{Argument, Debt, Shared};
 
 /// Fingerprints are hashes already.
 #[derive(Debug, Default)]
@@ -87,10 +91,14 @@ impl Hasher for AsItIs {
 #[derive(Debug, Default)]
 pub struct Ledger {
     day: u64,
+    /// Rows that the shared store has of other servers.
+    elsewhere: u32,
+    /// Rows charged when the store went away; while it is, this server has a share of the rest.
+    apart: Option<u32>,
     rows: HashSet<u64, BuildHasherDefault<AsItIs>>,
     seen: VecDeque<Seen>,
-    cusum: f32,
-    strikes: f32,
+    cusum: f64,
+    strikes: f64,
     strikes_at: u64,
     /// When the next row of a slowed caller is due, Unix milliseconds (GCRA's theoretical arrival
     /// time).
@@ -167,7 +175,8 @@ impl Ledger {
 
     /// Distinct rows charged today.
     pub fn used(&self) -> u32 {
-        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
+        let own = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        own.saturating_add(self.elsewhere)
     }
 
     /// How far the automatic response is, with what has decayed by `seconds`.
@@ -188,7 +197,7 @@ impl Ledger {
     pub fn is_blank(&mut self, seconds: u64) -> bool {
         self.turn_day(seconds);
         let decayed = seconds.saturating_sub(self.strikes_at) / DECAY_SECONDS;
-        self.rows.is_empty() && (self.strikes <= 0.0 || decayed > 24)
+        self.used() == 0 && (self.strikes <= 0.0 || decayed > 24)
     }
 
     /// A new day: new keys, so old fingerprints and embeddings are of no use.
@@ -198,15 +207,15 @@ impl Ledger {
             self.day = day;
             self.rows = HashSet::default();
             self.seen = VecDeque::new();
-            self.told_exhausted = false;
+            (self.elsewhere, self.apart, self.told_exhausted) = (0, None, false);
         }
     }
 
     fn decay(&mut self, clinical: Clinical, seconds: u64) -> Step {
         let passed = seconds.saturating_sub(self.strikes_at);
-        self.strikes_at = seconds;
+        self.strikes_at = self.strikes_at.max(seconds);
         #[expect(clippy::cast_precision_loss, reason = "only the recent past matters")]
-        let faded = passed as f32 / DECAY_SECONDS as f32;
+        let faded = passed as f64 / DECAY_SECONDS as f64;
         self.strikes = (self.strikes - faded).max(0.0);
         self.step(clinical)
     }
@@ -215,7 +224,7 @@ impl Ledger {
         Step::at(self.strikes).min(clinical.last_step())
     }
 
-    fn strike(&mut self, strikes: f32) {
+    fn strike(&mut self, strikes: f64) {
         self.strikes = (self.strikes + strikes).min(MOST_STRIKES);
     }
 
@@ -287,16 +296,13 @@ impl Ledger {
             self.rows.clear();
         }
         self.rows.insert(query.fingerprint);
-        let Some(embedding) = query.embedding else {
+        let Some(seen) = Seen::of(query, seconds) else {
             return;
         };
         if self.seen.len() >= EMBEDDINGS {
             self.seen.pop_front();
         }
-        self.seen.push_back(Seen {
-            at: stamp(seconds, query.flagged),
-            bits: embedding,
-        });
+        self.seen.push_back(seen);
     }
 
     fn verdict(

@@ -5,10 +5,10 @@ use super::verdict::Detail;
 /// A strike is forgotten in so many seconds.
 pub const DECAY_SECONDS: u64 = 3600;
 /// Strikes from which on each step is taken.
-const SLOW_DOWN: f32 = 0.5;
-const BANDS_ONLY: f32 = 3.5;
-const REVIEW: f32 = 7.5;
-const QUARANTINE: f32 = 15.5;
+const SLOW_DOWN: f64 = 0.5;
+const BANDS_ONLY: f64 = 3.5;
+const REVIEW: f64 = 7.5;
+const QUARANTINE: f64 = 15.5;
 
 /// How far the automatic response is. Each step fades by itself, and operators can undo it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ impl Step {
     ];
 
     /// After so many strikes.
-    pub fn at(strikes: f32) -> Self {
+    pub fn at(strikes: f64) -> Self {
         match strikes {
             s if s >= QUARANTINE => Self::Quarantine,
             s if s >= REVIEW => Self::Review,

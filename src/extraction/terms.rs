@@ -56,9 +56,9 @@ pub struct Terms {
     /// The window, seconds.
     pub window: u64,
     /// What a flagged row adds to the CUSUM: ln(p1/p0).
-    pub if_flagged: f32,
+    pub if_flagged: f64,
     /// What another adds: ln((1-p1)/(1-p0)).
-    pub if_passed: f32,
+    pub if_passed: f64,
     /// Whether query patterns have consequences.
     pub enforced: bool,
     /// How far these go.
@@ -84,8 +84,8 @@ impl Terms {
             rows: limits.rows_per_day.limit(),
             near: (WINDOW_HOURS / queries.rescoring_hours).ceil() as u32,
             window: (WINDOW_HOURS * 3600.0) as u64,
-            if_flagged: (p1 / p0).ln() as f32,
-            if_passed: ((1.0 - p1) / (1.0 - p0)).ln() as f32,
+            if_flagged: (p1 / p0).ln(),
+            if_passed: ((1.0 - p1) / (1.0 - p0)).ln(),
             enforced: limits.patterns == Patterns::Enforce,
             clinical,
         }

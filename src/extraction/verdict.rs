@@ -128,6 +128,19 @@ impl Events {
         Event::ALL.into_iter().filter(move |e| self.contains(*e))
     }
 
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Takes in all of another set.
+    pub fn extend(&mut self, others: Self) {
+        self.0 |= others.0;
+    }
+
     pub(super) fn moved(&mut self, before: Step, after: Step) {
         match after.cmp(&before) {
             Ordering::Greater => self.insert(Event::Raised),

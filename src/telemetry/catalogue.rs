@@ -272,6 +272,9 @@ catalogue! {
     Gauge CALLERS_LIMITED = "vitalgate_callers_limited" [step],
         "Callers and models at each step of the response to query patterns, shadow mode included",
         "A caller that asks in a way that looks like probing";
+    Gauge STORE_UP = "vitalgate_shared_store_up" [],
+        "1 while the shared store answers, 0 while this server counts within its share; absent without [store]",
+        "A store that stops or comes back";
     Gauge READ_ONLY = "vitalgate_read_only" [],
         "1 in read-only mode: nothing can be deployed",
         "vitalgate admin read-only";

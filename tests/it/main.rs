@@ -41,6 +41,8 @@ mod drift;
 #[cfg(test)]
 mod extraction;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod identity;

@@ -204,6 +204,11 @@ impl Site {
         fs::rename(new, path).unwrap();
     }
 
+    /// A certificate of this site's authority, PEM.
+    pub(crate) fn certify(&self, params: &CertificateParams, key: &KeyPair) -> String {
+        params.signed_by(key, &self.authority).unwrap().pem()
+    }
+
     /// Replaces the server's certificate and key.
     pub(crate) fn renew_server(&self) {
         let (key, params) = (KeyPair::generate().unwrap(), server_certificate());

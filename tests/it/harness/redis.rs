@@ -1,0 +1,136 @@
+//! A real store: Debian's redis-server, with TLS, an ACL user and a file of its commands.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
+use tempfile::TempDir;
+
+use super::{Site, wait_until};
+
+const PASSWORD: &str = "correct-horse-battery-staple";
+
+/// A server on loopback; killed when dropped.
+pub(crate) struct Store {
+    directory: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Store {
+    /// Nothing when redis-server is not installed, and says so.
+    pub(crate) fn start(site: &Site) -> Option<Self> {
+        if !Command::new("redis-server")
+            .arg("--version")
+            .output()
+            .is_ok_and(|o| o.status.success())
+        {
+            println!("SKIPPED: redis-server is not installed; apt-get install redis-server");
+            return None;
+        }
+        let directory = TempDir::new().unwrap();
+        let path = directory.path();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = site.certify(&params, &key);
+        fs::write(path.join("store.pem"), certificate).unwrap();
+        fs::write(path.join("store.key"), key.serialize_pem()).unwrap();
+        fs::copy(site.path().join("ca.pem"), path.join("ca.pem")).unwrap();
+        // Exactly the commands that docs/operating.md says are needed.
+        let acl = format!(
+            "user default off\nuser vitalgate on >{PASSWORD} ~vitalgate:* resetchannels -@all \
+             +auth +hello +select +ping +eval +evalsha +script|load +hmget +hset +hget +hgetall \
+             +expire +sismember +scard +sadd +get +set +del\n"
+        );
+        fs::write(path.join("users.acl"), acl).unwrap();
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut store = Self {
+            directory,
+            port,
+            child: None,
+        };
+        store.restart();
+        Some(store)
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts it, with what it remembers.
+    pub(crate) fn restart(&mut self) {
+        let port = self.port.to_string();
+        let child = Command::new("redis-server")
+            .current_dir(self.path())
+            .args(["--port", "0", "--tls-port", &port, "--bind", "127.0.0.1"])
+            .args([
+                "--tls-cert-file",
+                "store.pem",
+                "--tls-key-file",
+                "store.key",
+            ])
+            .args(["--tls-ca-cert-file", "ca.pem", "--tls-auth-clients", "no"])
+            .args([
+                "--aclfile",
+                "users.acl",
+                "--appendonly",
+                "yes",
+                "--save",
+                "",
+            ])
+            .args(["--appendfsync", "always"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        wait_until("the store to listen", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()
+        });
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Forgets everything that it wrote.
+    pub(crate) fn forget(&self) {
+        fs::remove_dir_all(self.path().join("appendonlydir")).unwrap();
+    }
+
+    /// Everything that it ever wrote to its disk.
+    pub(crate) fn written(&self) -> Vec<u8> {
+        let files = fs::read_dir(self.path().join("appendonlydir")).unwrap();
+        let files = files.map(|f| fs::read(f.unwrap().path()).unwrap());
+        files.flatten().collect()
+    }
+
+    /// Has a site's server use it.
+    pub(crate) fn configure(&self, site: &mut Site, replicas: u32) {
+        let password: PathBuf = site.path().join("store.password");
+        super::write_private(&password, PASSWORD);
+        let section = format!(
+            "[store]\nurl = \"rediss://vitalgate@127.0.0.1:{}\"\nca = \"ca.pem\"\n\
+             password = \"store.password\"\nreplicas = {replicas}\n\n[onnxruntime]\n",
+            self.port
+        );
+        site.configure("[onnxruntime]\n", &section);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
