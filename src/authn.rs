@@ -446,6 +446,14 @@ fn now() -> i64 {
 
 #[cfg(test)]
 impl Principal {
+    /// Named by its token alone.
+    pub(crate) fn unlisted(name: &str, roles: &[Role]) -> Self {
+        Self {
+            listed: None,
+            ..Self::example(name, roles, &["*"])
+        }
+    }
+
     /// With these claims and a certificate.
     pub(crate) fn example(name: &str, roles: &[Role], models: &[&str]) -> Self {
         Self {

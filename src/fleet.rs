@@ -348,3 +348,6 @@ impl Fleet {
 
 /// As `enter.lua` writes it.
 type Answer = (u8, i64, u8, u32, u8, u8, String, String);
+
+#[cfg(test)]
+mod tests;

@@ -110,3 +110,66 @@ impl Table {
         self.unlisted < UNLISTED
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::Role;
+
+    #[test]
+    fn names_beyond_the_bound_share_one_account() {
+        let accounts = Accounts::new(Budgets::default());
+        let unlisted = |n: usize| Principal::unlisted(&format!("idp/{n}"), &[Role::Clinician]);
+        let first = accounts.of(&unlisted(0));
+        // Nobody with something to remember is forgotten.
+        let query = crate::extraction::Query {
+            fingerprint: 1,
+            embedding: None,
+            flagged: false,
+        };
+        let limits = *first.limits();
+        let terms = crate::extraction::Terms::new(
+            &limits,
+            first.clinical(),
+            &crate::bundle::model::QueriesSpec::default(),
+        );
+        let now = u64::try_from(clock::since_epoch().as_millis()).unwrap();
+        for n in 0..UNLISTED {
+            let account = accounts.of(&unlisted(n));
+            account.with_ledger("icu-mortality", |l| l.enter(&query, &terms, now));
+        }
+        let beyond = [UNLISTED, UNLISTED + 1].map(|n| accounts.of(&unlisted(n)));
+        assert!(Arc::ptr_eq(&beyond[0], &beyond[1]));
+        assert!(!Arc::ptr_eq(&beyond[0], &first));
+        assert!(
+            Arc::ptr_eq(&accounts.of(&unlisted(0)), &first),
+            "its own still"
+        );
+        // A listed caller has an account in any case.
+        let listed = accounts.of(&Principal::example("ehr", &[Role::EhrSystem], &["*"]));
+        assert_eq!(listed.name(), "ehr");
+        assert!(accounts.all().len() <= UNLISTED + 2);
+    }
+
+    #[test]
+    fn other_limits_do_not_give_a_budget_back() {
+        let accounts = Accounts::new(Budgets::default());
+        let as_clinician = Principal::example("ann", &[Role::Clinician], &["*"]);
+        let query = crate::extraction::Query {
+            fingerprint: 1,
+            embedding: None,
+            flagged: false,
+        };
+        let account = accounts.of(&as_clinician);
+        let terms = crate::extraction::Terms::new(
+            account.limits(),
+            account.clinical(),
+            &crate::bundle::model::QueriesSpec::default(),
+        );
+        let now = u64::try_from(clock::since_epoch().as_millis()).unwrap();
+        account.with_ledger("m", |l| l.enter(&query, &terms, now));
+        let changed = accounts.of(&Principal::example("ann", &[Role::EhrSystem], &["*"]));
+        assert!(!Arc::ptr_eq(&account, &changed));
+        assert_eq!(changed.with_ledger("m", |l| l.used()), 1);
+    }
+}
