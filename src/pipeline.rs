@@ -208,14 +208,10 @@ impl Pipeline {
         let screened = screen(trail, model, observed);
         // Whatever the screens say has to be paid for: it tells where they are.
         query.flagged = screened.as_ref().map_or(true, InDistribution::is_flagged);
-<<<<<<< HEAD
         if screened.as_ref().is_ok_and(InDistribution::is_overridden) {
             query = query.overridden();
         }
-        let charged = self.extraction.charge(&admission, &query, trail);
-=======
         let charged = self.extraction.charge(&admission, &query, trail).await;
->>>>>>> 0d94b66 (Replicas share budgets, patterns and quarantines through Valkey or Redis)
         let charged = trail.mark(S::Charge, charged)?;
         let screened = screened?;
         if let Some(reason) = charged.reason() {
