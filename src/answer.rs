@@ -21,6 +21,7 @@ use crate::{
     hardening::Hardened,
     review::{Clearance, Confirmed, OverrideReason, Withheld},
     telemetry,
+    trace::{TRACEPARENT, Trace},
     trail::Trail,
 };
 
@@ -205,6 +206,9 @@ fn headers(response: &mut Response, disposition: &Disposition, trail: &Trail) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(&trail.id) {
         headers.insert("x-request-id", id);
+    }
+    if let Some(ours) = trail.trace.as_ref().and_then(Trace::header) {
+        headers.insert(TRACEPARENT, ours);
     }
     if trail.shown.requests.is_some() {
         let (policy, left) = (trail.shown.policy(), trail.shown.left());

@@ -186,7 +186,7 @@ pub struct LoadedModel {
     until: Option<Duration>,
     card: String,
     screen: Option<Screen>,
-    drift: Option<Monitor>,
+    drift: Option<Arc<Monitor>>,
     engine: Engine<Row>,
     labels: ModelLabels,
 }
@@ -204,7 +204,7 @@ impl LoadedModel {
         let mut files = approved.take_files();
         let spec = parse_model(&path, &files)?;
         let screen = parse_screen(&path, &files, &spec)?;
-        let drift = parse_drift(&path, &files, &spec, screen.as_ref())?;
+        let drift = parse_drift(&path, &files, &spec, screen.as_ref())?.map(Arc::new);
         let engine_spec = engine_spec(&path, &spec, &mut files, execution)?;
         let engine = Engine::start(runtime, &engine_spec).map_err(|source| LoadError::Engine {
             path: path.clone(),
@@ -264,7 +264,15 @@ impl LoadedModel {
 
     /// Whether its patients are still those it was made for; none without histograms.
     pub fn drift(&self) -> Option<&Monitor> {
-        self.drift.as_ref()
+        self.drift.as_deref()
+    }
+
+    /// Goes on counting where the same bytes, loaded before, have counted. Another bundle has
+    /// another reference, and begins with nothing.
+    pub(crate) fn go_on_watching(&mut self, before: &Self) {
+        if before.digest == self.digest {
+            self.drift.clone_from(&before.drift);
+        }
     }
 
     /// What metrics call it.

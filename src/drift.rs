@@ -188,7 +188,10 @@ pub struct RateReport {
 
 impl Monitor {
     /// For a bundle's reference; `alpha` is the share of rows that its distribution screen flags.
-    pub(crate) fn new(
+    ///
+    /// # Errors
+    /// When the histograms are not of the model's features, or are no histograms.
+    pub fn new(
         raw: &RawDrift,
         spec: &ModelSpec,
         alpha: Option<f64>,

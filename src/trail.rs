@@ -19,6 +19,7 @@ use crate::{
     extraction::{Events, Step},
     review::Tag,
     screening::Channel,
+    trace::Trace,
 };
 
 /// The stages of the request path, in order.
@@ -110,6 +111,8 @@ pub struct Trail {
     pub id: String,
     /// The peer's address.
     pub source: SocketAddr,
+    /// The caller's trace, if it sent one.
+    pub trace: Option<Trace>,
     /// What was asked, once known.
     pub action: Option<Action>,
     /// Who asked, once known.
@@ -159,6 +162,7 @@ impl Trail {
         Self {
             id: hex::encode(id),
             source,
+            trace: None,
             action: None,
             principal: None,
             on_behalf_of: None,

@@ -149,11 +149,15 @@ async fn load(call: &mut Call, served: ServedModel) -> Result<Value, Declined> {
     let (_turn, loaded) = tokio::task::spawn_blocking(loading)
         .await
         .map_err(|_panicked| Code::Internal)?;
-    let model = loaded.map_err(|error| {
+    let mut model = loaded.map_err(|error| {
         let cause = one_line(&error);
         tracing::warn!(cause, "a model was not loaded");
         Declined::because(Code::LoadRefused, cause)
     })?;
+    let models = &of.application.pipeline.models;
+    if let Some(before) = models.get(&model.spec().name, Some(model.spec().version)) {
+        model.go_on_watching(&before);
+    }
     let model = Arc::new(model);
     let before = of.application.pipeline.models.put(&model);
     call.trail.model = Some(Arc::clone(&model));

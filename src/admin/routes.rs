@@ -11,6 +11,7 @@ use axum::{
 };
 use hyper::body::Body as _;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::{
     Administration, Declined, audit, change, metrics, reports,
@@ -25,6 +26,7 @@ use crate::{
     disposition::{Code, Refusal},
     receive::Framing,
     server::is_well_framed,
+    trace::Trace,
     trail::{Stage, Trail},
 };
 
@@ -133,11 +135,15 @@ impl Context {
             trail: Trail::start(source),
             tasks: self.tasks.clone(),
         };
-        let task = self.tasks.spawn(async move {
+        call.trail.trace = Trace::of(request.headers(), &call.trail.id);
+        let trace = call.trail.trace.as_ref();
+        let span = trace.map_or_else(Span::none, Trace::span);
+        let decided = async move {
             let disposition = call.decide(&peer, request, &framing, ask).await;
             let audit = &call.administration.application.audit;
             audit.record(&call.trail, disposition).await
-        });
+        };
+        let task = self.tasks.spawn(decided.instrument(span));
         match task.await {
             Ok(recorded) => recorded,
             Err(_panicked) => {

@@ -13,6 +13,7 @@ use hyper::body::Body as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::Application;
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
     pipeline::{Call, Stop},
     receive::Framing,
     schema,
+    trace::Trace,
     trail::{Stage, Trail},
 };
 
@@ -164,8 +166,14 @@ impl Context {
         };
         let task = scrubbed_spawn(&self.tasks, async move {
             let mut trail = Trail::start(peer.source);
-            let disposition = decide(&application, &mut trail, peer, request, framing, ask).await;
-            application.audit.record(&trail, disposition).await
+            trail.trace = Trace::of(request.headers(), &trail.id);
+            let span = trail.trace.as_ref().map_or_else(Span::none, Trace::span);
+            let decided = async move {
+                let disposition =
+                    decide(&application, &mut trail, peer, request, framing, ask).await;
+                application.audit.record(&trail, disposition).await
+            };
+            decided.instrument(span).await
         });
         match task.await {
             Ok(recorded) => recorded,

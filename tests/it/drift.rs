@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, Wire, client, icu_patients, post, request};
+use crate::harness::{
+    Server, Site, Wire, change, client, icu_patients, model_source, post, request,
+};
 
 const PREDICT: &str = "/v1/models/icu-mortality/predict";
 
@@ -107,4 +109,65 @@ fn below_20_rows_nothing_is_said_and_an_encounter_counts_once() {
     assert_eq!(said(&ward), 0);
     ward.send(1, None, |_| ());
     assert!(said(&ward) > 60);
+}
+
+#[test]
+fn a_version_counts_its_own_patients() {
+    let mut site = Site::administrable();
+    let config = site.config.clone();
+    let mut files = model_source("icu-mortality");
+    for name in ["model.json", "reference.json"] {
+        let first = String::from_utf8(files[name].clone()).unwrap();
+        let second = first.replacen("\"version\": 1", "\"version\": 2", 1);
+        files.insert(name.to_owned(), second.into_bytes());
+    }
+    site.add_bundle("icu-mortality", 2, files);
+    site.config = config;
+    let server = Server::start(&site);
+    let mut ward = Ward {
+        server,
+        site,
+        sent: 0,
+    };
+    let load = |ward: &Ward, version: u32| {
+        let path = format!("/admin/v1/models/icu-mortality/versions/{version}/load");
+        change(&ward.server, &ward.site, "ml-engineer", &path, "drill").status
+    };
+    ward.send(30, None, |_| ());
+    // The same bytes once more: it is the same model.
+    assert_eq!(load(&ward, 1), 200);
+    let of = |ward: &Ward, version: u32| {
+        let label = format!("version=\"{version}\",window=\"1h\"");
+        let rows = ward.rows().into_iter().filter(|line| line.contains(&label));
+        rows.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(&ward, 1), ["30"]);
+    assert_eq!(load(&ward, 2), 200);
+    assert_eq!(
+        (of(&ward, 1), of(&ward, 2)),
+        (vec!["30".to_owned()], vec!["0".to_owned()])
+    );
+    ward.send(5, None, |_| ());
+    assert_eq!(
+        (of(&ward, 1), of(&ward, 2)),
+        (vec!["30".to_owned()], vec!["5".to_owned()])
+    );
+    let unload = "/admin/v1/models/icu-mortality/versions/1/unload";
+    let status = change(&ward.server, &ward.site, "ml-engineer", unload, "drill").status;
+    assert_eq!((status, of(&ward, 1).len()), (200, 0));
+}
+
+#[test]
+fn what_an_evaluator_sends_is_not_counted() {
+    let mut site = Site::administrable();
+    site.configure("roles = [\"clinician\"]", "roles = [\"evaluator\"]");
+    let server = Server::start(&site);
+    let mut ward = Ward {
+        server,
+        site,
+        sent: 0,
+    };
+    ward.send(30, None, |_| ());
+    assert!(ward.rows().iter().all(|line| line.ends_with(" 0")));
 }

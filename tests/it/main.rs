@@ -78,3 +78,5 @@ mod stability;
 mod startup;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod trace;
