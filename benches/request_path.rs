@@ -13,7 +13,9 @@ use vitalgate::{
     bundle::{engine_spec, model::ModelSpec},
     clinical, consensus,
     inference::{Engine, Execution, PINNED_SHA256, Runtime, find_library},
-    review, schema, screening,
+    review, schema,
+    screening::{self, Screen},
+    stability,
 };
 
 const MODEL: &[u8] = include_bytes!("../models/icu-mortality/bundle/model.json");
@@ -53,6 +55,26 @@ fn request_path(c: &mut Criterion) {
         b.iter_batched(
             || screen(parse()),
             |cleared| tokio.block_on(consensus::score(&engine, cleared)).unwrap(),
+            BatchSize::SmallInput,
+        );
+    });
+    // Within this margin every prediction is looked at.
+    let reference = std::fs::read(directory.join("reference.json")).unwrap();
+    let mut reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
+    *reference.pointer_mut("/stability/margin").unwrap() = 0.5.into();
+    let fitted = Screen::parse(reference.to_string().as_bytes(), &spec);
+    let fitted = fitted.unwrap().unwrap();
+    let consensus = || {
+        let scores = tokio.block_on(consensus::score(&engine, screen(parse())));
+        consensus::agree(None, scores.unwrap()).unwrap()
+    };
+    c.bench_function("stability, when run", |b| {
+        b.iter_batched(
+            consensus,
+            |consensus| {
+                let looked = stability::check_stability(&engine, Some(&fitted), consensus);
+                tokio.block_on(looked).unwrap()
+            },
             BatchSize::SmallInput,
         );
     });

@@ -11,8 +11,10 @@ use serde_json::Value;
 
 mod body;
 mod problem;
+mod words;
 use body::Answer;
 use problem::{challenge, problem, rejected, step_up};
+pub use words::Language;
 
 use crate::{
     bundle::model::ModelSpec,
@@ -204,6 +206,13 @@ fn headers(response: &mut Response, disposition: &Disposition, trail: &Trail) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if matches!(
+        disposition,
+        Disposition::Predicted(_) | Disposition::Review(_)
+    ) {
+        let language = HeaderValue::from_static(trail.language.as_str());
+        headers.insert(header::CONTENT_LANGUAGE, language);
+    }
     if let Ok(id) = HeaderValue::from_str(&trail.id) {
         headers.insert("x-request-id", id);
     }

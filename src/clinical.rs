@@ -15,7 +15,7 @@ use cel::{
 
 use crate::{
     bundle::model::{Feature, Interval, OnViolation, RawRule},
-    disposition::{Code, InputFault, Rejection, ReviewReason},
+    disposition::{Code, InputFault, Rejection, ReviewReason, Words},
     phi::Phi,
     row::Row,
     schema::Observed,
@@ -51,27 +51,20 @@ pub fn check_ranges(observed: Observed) -> Result<Plausible, Rejection> {
     }
     for (index, (feature, &value)) in spec.features.iter().zip(row.values()).enumerate() {
         if !feature.expected.contains(value) {
-            let message = format!(
-                "{} is outside the range seen in patients like these ({}); confirm the \
-                 measurement, its decimal point and its unit",
-                feature.title,
-                range_text(feature, feature.expected)
-            );
             reasons.push(ReviewReason::new(
                 Code::OutsideExpected,
                 vec![index],
-                message,
+                Words::Range,
             ));
         }
     }
     if row.imputed.len() > spec.review.max_missing {
-        let message = format!(
-            "{} values are missing; this model may fill in {} at most",
-            row.imputed.len(),
-            spec.review.max_missing
-        );
+        let words = Words::Missing {
+            count: row.imputed.len(),
+            allowed: spec.review.max_missing,
+        };
         let missing = row.imputed.iter().collect();
-        reasons.push(ReviewReason::new(Code::TooMuchMissing, missing, message));
+        reasons.push(ReviewReason::new(Code::TooMuchMissing, missing, words));
     }
     row.reasons.append(&mut reasons);
     Ok(Plausible(row))
@@ -106,7 +99,7 @@ pub fn check_consistency(plausible: Plausible) -> Result<Consistent, Rejection> 
     let mut row = plausible.0;
     let spec = Arc::clone(row.spec());
     let (mut faults, mut reasons) = (Vec::new(), Vec::new());
-    for rule in &spec.rules {
+    for (index, rule) in spec.rules.iter().enumerate() {
         if rule.variables.iter().any(|&(_, i)| row.imputed.contains(i)) || rule.holds(row.values())
         {
             continue;
@@ -127,7 +120,7 @@ pub fn check_consistency(plausible: Plausible) -> Result<Consistent, Rejection> 
             OnViolation::Review => reasons.push(ReviewReason::new(
                 Code::ImplausibleCombination,
                 rule.features.clone(),
-                rule.message.clone(),
+                Words::Rule(index),
             )),
         }
     }
@@ -151,6 +144,7 @@ pub struct Rule {
     features: Vec<usize>,
     on_violation: OnViolation,
     message: String,
+    messages: HashMap<String, String>,
 }
 
 impl fmt::Debug for Rule {
@@ -203,12 +197,18 @@ impl Rule {
             features: named,
             on_violation: raw.on_violation,
             message: raw.message,
+            messages: raw.messages,
         };
         let trial: Vec<f64> = features.iter().map(|f| f.expected.min).collect();
         match rule.evaluate(&trial) {
             Some(_) => Ok(rule),
             None => Err("does not yield true or false on numbers".to_owned()),
         }
+    }
+
+    /// What to look at, in plain words.
+    pub(crate) fn message(&self, language: &str) -> &str {
+        self.messages.get(language).unwrap_or(&self.message)
     }
 
     /// Whether a row (NaN where not measured) breaks it. A rule with a missing value is skipped;

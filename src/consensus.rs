@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     bundle::model::Degraded,
-    disposition::{Code, ReviewReason},
+    disposition::{Code, ReviewReason, Words},
     inference::{Engine, MemberOutput, ScoreError},
     phi::Phi,
     review::{self, Clearance, Cleared, Withheld},
@@ -102,8 +102,7 @@ pub fn agree(screen: Option<&Screen>, scores: Scores) -> Result<Consensus, Withh
         row.reasons.push(ReviewReason::new(
             Code::MemberFailed,
             Vec::new(),
-            "a network of this model gave no usable output for this input; judge without the \
-             model",
+            Words::NoQuorum,
         ));
         // There is nothing to attach, and nothing that an override would lead to.
         return Err(review::withhold(row, false));
@@ -112,8 +111,7 @@ pub fn agree(screen: Option<&Screen>, scores: Scores) -> Result<Consensus, Withh
         row.reasons.push(ReviewReason::new(
             Code::MemberFailed,
             Vec::new(),
-            "some networks of this model gave no usable output for this input, and the others \
-             cannot be held against them; judge without the model",
+            Words::Degraded,
         ));
     }
     let spread = logit_spread(probabilities.expose());
@@ -123,8 +121,7 @@ pub fn agree(screen: Option<&Screen>, scores: Scores) -> Result<Consensus, Withh
         row.reasons.push(ReviewReason::new(
             Code::Disagreement,
             Vec::new(),
-            "the networks of this model disagree about this patient more than they did about the \
-             patients they were calibrated on; judge without the model",
+            Words::Disagreement,
         ));
     }
     if members > 1 {

@@ -220,23 +220,55 @@ pub struct ReviewReason {
     pub code: Code,
     /// The features that drove it, ranked, by index.
     pub features: Vec<usize>,
-    /// Plain words for a clinician. They may name the caller's own values, so they go into the
-    /// answer and nowhere else.
-    pub message: Phi<String>,
+    /// What plain words for a clinician are made of, in the language of the answer.
+    pub words: Words,
     /// Values that stand out, in the order of `features`; empty where a rule says it all.
     pub findings: Vec<Finding>,
 }
 
 impl ReviewReason {
-    /// A reason whose message says it all.
-    pub fn new(code: Code, features: Vec<usize>, message: impl Into<String>) -> Self {
+    /// A reason without findings.
+    pub fn new(code: Code, features: Vec<usize>, words: Words) -> Self {
         Self {
             code,
             features,
-            message: Phi::new(message.into()),
+            words,
             findings: Vec::new(),
         }
     }
+}
+
+/// What a reason says; the answer has the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// The first feature's value is outside its expected range.
+    Range,
+    /// So many values are missing, more than are allowed to be.
+    Missing {
+        /// Are missing.
+        count: u32,
+        /// May be.
+        allowed: u32,
+    },
+    /// The message of the bundle's rule at this index.
+    Rule(usize),
+    /// The findings say it; without any, all values together stand out.
+    Findings,
+    /// The networks disagree.
+    Disagreement,
+    /// Too few networks answered.
+    NoQuorum,
+    /// Some networks did not answer.
+    Degraded,
+    /// The caller asks in a way that looks like probing.
+    CallerUnderReview,
+    /// The prediction may lie anywhere from one band to another, by index.
+    Unstable {
+        /// The lowest.
+        low: usize,
+        /// The highest.
+        high: usize,
+    },
 }
 
 /// A value that stands out. It is the caller's own and goes into the answer, nowhere else.

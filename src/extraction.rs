@@ -23,7 +23,7 @@ use crate::{
     audit::Identifiers,
     bundle::LoadedModel,
     clock,
-    disposition::{Code, Refusal, ReviewReason},
+    disposition::{Code, Refusal, ReviewReason, Words},
     fleet::Fleet,
     row::Row,
     screening::Screen,
@@ -63,9 +63,11 @@ impl Charged {
     /// Why a person has to look, when the caller is answered no other way.
     pub fn reason(&self) -> Option<ReviewReason> {
         (self.detail == Detail::Withheld).then(|| {
-            let message = "this system has asked in a way that looks like probing of the model, so \
-                           each of its requests goes to a person until the operators have looked";
-            ReviewReason::new(Code::CallerUnderReview, Vec::new(), message)
+            ReviewReason::new(
+                Code::CallerUnderReview,
+                Vec::new(),
+                Words::CallerUnderReview,
+            )
         })
     }
 }

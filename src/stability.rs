@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::{
     bundle::model::{Feature, ModelSpec, StabilityPolicy},
     consensus::{self, Consensus},
-    disposition::{Code, ReviewReason},
+    disposition::{Code, ReviewReason, Words},
     inference::{Engine, ScoreError},
     phi::Phi,
     review::{self, Clearance, Withheld},
@@ -156,12 +156,7 @@ pub async fn check_stability(
             row.reasons.push(ReviewReason::new(
                 Code::Unstable,
                 Vec::new(),
-                format!(
-                    "within the uncertainty of the measurements this prediction may be anything \
-                     from {:?} to {:?}; do not rely on the band alone",
-                    spec.band(low),
-                    spec.band(high)
-                ),
+                Words::Unstable { low, high },
             ));
             if policy == StabilityPolicy::Review {
                 (row, clearance) = review::decide(row).map_err(Ended::Withheld)?;

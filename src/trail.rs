@@ -10,6 +10,7 @@ use aws_lc_rs::rand;
 
 use crate::{
     admission::Shown,
+    answer::Language,
     audit::Identifier,
     authn::Principal,
     authz::{Action, Grant},
@@ -113,6 +114,8 @@ pub struct Trail {
     pub source: SocketAddr,
     /// The caller's trace, if it sent one.
     pub trace: Option<Trace>,
+    /// The language that the answer is written in.
+    pub language: Language,
     /// What was asked, once known.
     pub action: Option<Action>,
     /// Who asked, once known.
@@ -163,6 +166,7 @@ impl Trail {
             id: hex::encode(id),
             source,
             trace: None,
+            language: Language::default(),
             action: None,
             principal: None,
             on_behalf_of: None,

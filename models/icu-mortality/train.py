@@ -66,6 +66,29 @@ def load(path: Path):
     return rows, table["died"].astype(np.int64), ~np.isnan(rows[:, required]).any(axis=1), table["RecordID"]
 
 
+GERMAN = {
+    "age": "Alter",
+    "male": "Männliches Geschlecht",
+    "heart_rate": "Herzfrequenz",
+    "systolic_bp": "Systolischer Blutdruck",
+    "diastolic_bp": "Diastolischer Blutdruck",
+    "mean_bp": "Mittlerer Blutdruck",
+    "temperature": "Körpertemperatur",
+    "gcs": "Glasgow-Koma-Skala, Summe",
+    "mechanical_ventilation": "Maschinelle Beatmung",
+    "urine_24h": "Urinmenge in 24 h",
+    "bun": "Harnstoff-Stickstoff",
+    "creatinine": "Kreatinin",
+    "sodium": "Natrium",
+    "potassium": "Kalium",
+    "bicarbonate": "Bikarbonat",
+    "glucose": "Glukose",
+    "wbc": "Leukozyten",
+    "hematocrit": "Hämatokrit",
+    "platelets": "Thrombozyten",
+    "magnesium": "Magnesium",
+}
+
 # Standard uncertainties: (absolute in the feature's unit, relative, where the figure comes from). The laboratory's are a
 # quarter of the proficiency-testing limits of CLIA (rule of 2022): a laboratory that keeps four standard deviations within
 # the limit.
@@ -95,7 +118,7 @@ def describe_features(medians: dict) -> list[dict]:
     """The `features` of model.json."""
     features = []
     for column, name, title, kind, unit, loinc, possible, expected, step, mass, valence in FEATURES:
-        feature = {"name": name, "title": title, "kind": kind, "unit": unit}
+        feature = {"name": name, "title": title, "titles": {"de": GERMAN[name]}, "kind": kind, "unit": unit}
         if loinc:
             feature["loinc"] = loinc
         feature["possible"] = dict(zip(("min", "max"), possible))
@@ -137,6 +160,12 @@ def define(medians: dict, bound: float, answers: list[dict]) -> dict:
                 "message": (
                     "mean blood pressure should lie between diastolic and systolic; check which value was entered where"
                 ),
+                "messages": {
+                    "de": (
+                        "der mittlere Blutdruck sollte zwischen dem diastolischen und dem systolischen liegen; prüfen, welcher "
+                        "Wert wo eingetragen wurde"
+                    )
+                },
             }
         ],
         "members": [

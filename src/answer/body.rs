@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Disposition, ModelName, model};
+use super::{Disposition, Language, ModelName, model};
 use crate::{
     bundle::{
         LoadedModel,
@@ -65,7 +65,7 @@ impl<'a> Answer<'a> {
                     Stability::Holds | Stability::NotConfigured => None,
                 },
             }),
-            reasons: reasons(spec, &hardened.reasons),
+            reasons: reasons(trail.language, spec, &hardened.reasons),
             review: hardened.opened.as_deref().map(Review::new),
             screening: Screening::new(
                 spec,
@@ -92,7 +92,7 @@ impl<'a> Answer<'a> {
             overridden: None,
             model: model(trail),
             prediction: None,
-            reasons: reasons(spec, &withheld.reasons),
+            reasons: reasons(trail.language, spec, &withheld.reasons),
             review: withheld.opened.as_deref().map(Review::new),
             screening: Screening::new(
                 spec,
@@ -152,7 +152,7 @@ struct Reason<'a> {
     features: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     findings: Vec<Found<'a>>,
-    message: &'a str,
+    message: String,
 }
 
 /// A value that stands out, as it was given, and what would be typical given the others.
@@ -296,9 +296,17 @@ pub(super) fn names<'a>(spec: &'a ModelSpec, lost: &[Lost]) -> Vec<&'a str> {
     members.map(|member| member.name.as_str()).collect()
 }
 
-fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'a>> {
-    reasons
-        .iter()
+fn reasons<'a>(
+    language: Language,
+    spec: &'a ModelSpec,
+    reasons: &'a [ReviewReason],
+) -> Vec<Reason<'a>> {
+    let mut ranked: Vec<&ReviewReason> = reasons.iter().collect();
+    // The codes' own order: what names a value to look at comes first, what only the networks show
+    // last.
+    ranked.sort_by_key(|r| r.code);
+    ranked
+        .into_iter()
         .map(|r| {
             let features: Vec<&str> = spec.names(&r.features).collect();
             let feature = features.first().copied();
@@ -312,7 +320,7 @@ fn reasons<'a>(spec: &'a ModelSpec, reasons: &'a [ReviewReason]) -> Vec<Reason<'
                     Vec::new()
                 },
                 findings: r.findings.iter().filter_map(|f| found(spec, f)).collect(),
-                message: r.message.expose(),
+                message: language.reason(spec, r),
             }
         })
         .collect()

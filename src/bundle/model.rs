@@ -64,6 +64,8 @@ pub struct Feature {
     pub name: String,
     /// For people.
     pub title: String,
+    /// The same in other languages, by their code.
+    pub titles: HashMap<String, String>,
     /// What kind of number it is.
     pub kind: Kind,
     /// As declared, UCUM.
@@ -82,6 +84,13 @@ pub struct Feature {
     pub uncertainty: Option<Uncertainty>,
     /// What a missing value means.
     pub missing: Missing,
+}
+
+impl Feature {
+    /// Its title in this language, or the one that is always there.
+    pub fn title_in(&self, language: &str) -> &str {
+        self.titles.get(language).unwrap_or(&self.title)
+    }
 }
 
 /// A known answer, ready for the engine.
@@ -197,6 +206,12 @@ impl ModelSpec {
         (released, band)
     }
 
+    /// The message of the rule at this index, in this language if the bundle has it.
+    pub(crate) fn rule_message(&self, index: usize, language: &str) -> &str {
+        let rule = self.rules.get(index);
+        rule.map_or("", |rule| rule.message(language))
+    }
+
     /// Name of the band at this index.
     pub fn band(&self, index: usize) -> &str {
         let band = self.outcome.bands.get(index);
@@ -245,7 +260,8 @@ fn texts(raw: &RawModel) -> impl Iterator<Item = (&'static str, &str)> {
     .chain(
         raw.features
             .iter()
-            .map(|f| ("feature title", f.title.as_str())),
+            .flat_map(|f| f.titles.values().chain([&f.title]))
+            .map(|title| ("feature title", title.as_str())),
     )
     .chain(
         raw.consistency
@@ -255,7 +271,8 @@ fn texts(raw: &RawModel) -> impl Iterator<Item = (&'static str, &str)> {
     .chain(
         raw.consistency
             .iter()
-            .map(|r| ("consistency rule message", r.message.as_str())),
+            .flat_map(|r| r.messages.values().chain([&r.message]))
+            .map(|message| ("consistency rule message", message.as_str())),
     )
 }
 
@@ -331,6 +348,7 @@ fn feature(f: RawFeature) -> Result<Feature, ModelError> {
     Ok(Feature {
         name: f.name,
         title: f.title,
+        titles: f.titles,
         kind: f.kind,
         unit: f.unit,
         declared,

@@ -163,14 +163,10 @@ fn reasons_say_what_to_do_and_never_the_value() {
         .with("temperature", "24.7")
         .with("mean_bp", "173.77");
     let row = judged(&spec, &body).unwrap();
-    for reason in &row.reasons {
-        assert!(
-            !reason.message.expose().contains("24.7")
-                && !reason.message.expose().contains("173.77")
-        );
-        assert!(reason.message.expose().len() > 40);
-    }
-    assert!(row.reasons[0].message.expose().contains("25 to 43 Cel"));
+    // What they are made of; `answer` has the words.
+    let words: Vec<Words> = row.reasons.iter().map(|r| r.words).collect();
+    assert_eq!(words, [Words::Range, Words::Rule(0)]);
+    assert!(!format!("{:?}", row.reasons).contains("24.7"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Says which values make a row atypical, and what would be typical given the others.
 
 use crate::{
-    bundle::model::{Feature, Kind},
-    disposition::{Code, Finding, ReviewReason},
+    bundle::model::Kind,
+    disposition::{Code, Finding, ReviewReason, Words},
     phi::Phi,
     row::Row,
     units::round_to_step,
@@ -19,52 +19,32 @@ const STRONG: f32 = 8.0;
 
 /// The reason for review of an atypical row.
 pub(super) fn reason(row: &Row, drivers: &[Driver]) -> ReviewReason {
-    let mut findings: Vec<(f32, Finding, Phi<String>)> = Vec::with_capacity(NAMED);
+    let mut findings: Vec<(f32, Finding)> = Vec::with_capacity(NAMED);
     for driver in drivers {
         let first = findings.first();
-        let far = first.is_some_and(|(first, ..)| first - driver.evidence > CLOSE);
+        let far = first.is_some_and(|(first, _)| first - driver.evidence > CLOSE);
         let enough = far && driver.evidence < STRONG;
         if findings.len() == NAMED || enough {
             break;
         }
-        if let Some((finding, words)) = finding(row, driver) {
-            findings.push((driver.evidence, finding, words));
+        if let Some(finding) = finding(row, driver) {
+            findings.push((driver.evidence, finding));
         }
-    }
-    let mut message = match findings.first() {
-        Some((_, _, words)) => words.expose().clone(),
-        None => "these values together are unlike those of the patients the model was made for; \
-                 check that all are this patient's"
-            .to_owned(),
-    };
-    let titles: Vec<&str> = findings
-        .iter()
-        .skip(1)
-        .filter_map(|(_, finding, _)| row.spec().features.get(finding.feature))
-        .map(|feature| feature.title.as_str())
-        .collect();
-    if !titles.is_empty() {
-        message.push_str("; look at ");
-        message.push_str(&titles.join(" and "));
-        message.push_str(" too");
     }
     ReviewReason {
         code: Code::Atypical,
         features: findings
             .iter()
-            .map(|(_, finding, _)| finding.feature)
+            .map(|(_, finding)| finding.feature)
             .collect(),
-        message: Phi::new(message),
-        findings: findings
-            .into_iter()
-            .map(|(_, finding, _)| finding)
-            .collect(),
+        words: Words::Findings,
+        findings: findings.into_iter().map(|(_, finding)| finding).collect(),
     }
 }
 
 /// The value given beside the one that would be typical, in the unit it was sent in; `None`
 /// where the two do not differ.
-fn finding(row: &Row, driver: &Driver) -> Option<(Finding, Phi<String>)> {
+fn finding(row: &Row, driver: &Driver) -> Option<Finding> {
     let feature = row.spec().features.get(driver.feature)?;
     let declared = *row.values().get(driver.feature)?;
     let typical = f64::from(driver.typical).clamp(feature.expected.min, feature.expected.max);
@@ -86,43 +66,12 @@ fn finding(row: &Row, driver: &Driver) -> Option<(Finding, Phi<String>)> {
         None => (declared, typical, feature.unit.as_str(), step),
     };
     let typical = two_digits(typical, step);
-    let sentence = sentence(feature, value, typical, unit);
-    let finding = Finding {
+    Some(Finding {
         feature: driver.feature,
         value: Phi::new(value),
         typical: Phi::new(typical),
         unit: Phi::new(unit.to_owned()),
-    };
-    Some((finding, Phi::new(sentence)))
-}
-
-fn sentence(feature: &Feature, value: f64, typical: f64, unit: &str) -> String {
-    let title = &feature.title;
-    if feature.kind == Kind::Boolean {
-        let word = |yes: bool| if yes { "yes" } else { "no" };
-        return format!(
-            "{title} \"{}\": with the other values \"{}\" would be typical; check the entry",
-            word(value > 0.5),
-            word(typical > 0.5)
-        );
-    }
-    let unit = match unit {
-        "1" => String::new(),
-        // A score, a count: what braces hold is a note for people (UCUM, section 6).
-        note if note.starts_with('{') => String::new(),
-        unit => format!(" {unit}"),
-    };
-    let ratio = (value / typical).abs();
-    let check = if feature.kind == Kind::Quantity && !(0.6..=1.6).contains(&ratio) {
-        "check the decimal point or the unit"
-    } else {
-        "confirm the measurement"
-    };
-    format!(
-        "{title} {}{unit}: with the other values about {}{unit} would be typical; {check}",
-        Plain(value),
-        Plain(typical)
-    )
+    })
 }
 
 /// To two significant digits, but not finer than the instrument reads: "about" says no more.
@@ -135,16 +84,6 @@ fn two_digits(value: f64, step: f64) -> f64 {
     // A temperature of 38 differs from one of 37 by two degrees in a hundred.
     let digit = 10_f64.powi(power.min(0));
     round_to_step(value, digit.max(step)).value
-}
-
-/// A number without the noise of binary fractions.
-struct Plain(f64);
-
-impl std::fmt::Display for Plain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = format!("{:.6}", self.0);
-        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
-    }
 }
 
 #[cfg(test)]
@@ -162,7 +101,13 @@ mod tests {
             (2138.0, 5.0, "2140"),
             (7.412, 0.0, "7.4"),
         ] {
-            assert_eq!(Plain(two_digits(value, step)).to_string(), said, "{value}");
+            assert_eq!(
+                format!("{:.6}", two_digits(value, step))
+                    .trim_end_matches('0')
+                    .trim_end_matches('.'),
+                said,
+                "{value}"
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ use tracing::{Instrument, Span};
 
 use super::Application;
 use crate::{
-    answer::Disposition,
+    answer::{Disposition, Language},
     audit::Recorded,
     authn::Principal,
     authz::{Action, Plane},
@@ -220,6 +220,7 @@ async fn decide(
     ask: Ask,
 ) -> Disposition {
     let (head, body) = request.into_parts();
+    trail.language = Language::asked_for(&head.headers);
     let pipeline = &application.pipeline;
     if let Ask::Predict(Target { model, version }) = ask {
         let (presented, headers) = (peer.presented, head.headers);

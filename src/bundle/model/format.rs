@@ -54,6 +54,9 @@ pub struct RawFeature {
     pub name: String,
     /// For people.
     pub title: String,
+    /// The same in other languages, by their code (`de`); those that answers speak are used.
+    #[serde(default)]
+    pub titles: HashMap<String, String>,
     /// What kind of number it is.
     pub kind: Kind,
     /// UCUM; `1` for dimensionless.
@@ -136,6 +139,9 @@ pub struct RawRule {
     pub features: Vec<String>,
     /// Plain words for a clinician.
     pub message: String,
+    /// The same in other languages, by their code (`de`).
+    #[serde(default)]
+    pub messages: HashMap<String, String>,
 }
 
 /// What the violation of a consistency rule leads to.
