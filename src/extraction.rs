@@ -37,6 +37,9 @@ mod response;
 mod terms;
 mod verdict;
 
+#[cfg(test)]
+mod ward;
+
 pub use embedding::{Embedder, Embedding};
 pub use ledger::{Argument, Debt, EMBEDDINGS, Ledger, Query, Shared};
 pub use response::{DECAY_SECONDS, Step};

@@ -2,8 +2,8 @@
 
 Real patients, where the data is there: what was charted at 18, 24, 30, 36, 42 and 48 h, what is measured together changing at some
 hour between.
-The server's clock is not ours to move, so six hours of a ward are sent in a minute; a whole day by a simulated clock is a test of
-the server's own (`cargo nextest run longitudinal`).
+The server's clock is not ours to move, so six hours of a ward are sent in a minute; src/extraction/ward.rs does whole days by a
+simulated clock.
 """
 
 import numpy as np

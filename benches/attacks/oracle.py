@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from patients import Model
+from server import EnvironmentFault
 
 # A row that is withheld tells the attacker nothing about the model. So many of them on end, and an attack is over.
 SILENT = 25
@@ -161,6 +162,8 @@ class Live(Oracle):
                 return self.read(body)
             if status == 422:
                 return Answer("rejected")
+            if body.get("code") == "FORBIDDEN":
+                raise EnvironmentFault(f"{self.caller} may not ask for predictions")
             if status not in (429, 503) or body["code"] == "BUDGET_EXHAUSTED":
                 self.blocked = body.get("code", str(status))
                 raise Blocked(self.blocked)
@@ -172,10 +175,16 @@ class Live(Oracle):
         prediction = body.get("prediction")
         if prediction is None:
             return Answer(body["disposition"])
-        probability = prediction.get("probability")
+        probability, band = prediction.get("probability"), self.model.bands.index(prediction["band"])
         if probability is None and self.coarse_at is None:
             self.coarse_at = self.queries + 1
-        return Answer(body["disposition"], probability, self.model.bands.index(prediction["band"]))
+        if "range" in prediction:
+            # Within measurement uncertainty of another band: nearer to the edge between them than to the middle.
+            low = self.model.bands.index(prediction["range"][0])
+            edge = self.model.edges[band if low == band else band - 1]
+            middle = self.model.middle(band) if probability is None else probability
+            probability = edge + 0.3 * (middle - edge)
+        return Answer(body["disposition"], probability, band)
 
     def wait(self, seconds: float) -> bool:
         """Waits as it is told, as long as there is patience for it."""

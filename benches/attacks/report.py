@@ -6,7 +6,8 @@ import numpy as np
 
 # What the defences promise, for a caller with the default limits; a theft's is above its zero-query baseline.
 MOST_SUCCESS = {("simba", 0.5): 0.12, ("square", 0.5): 0.35}
-MOST_QUERIES = {"hop_skip_jump": 100, "boundary": 100, "zoo": 100}
+# Queries that were answered; how many more were sent and refused is the attacker's affair.
+MOST_ANSWERS = {"hop_skip_jump": 100, "boundary": 100, "zoo": 100}
 MOST_AGREEMENT = {"equation_solving": 0.03, "marginal_theft": 0.03, "uniform_theft": 0.03}
 MOST_SLOWED = 0.005
 BUDGET = 200
@@ -68,8 +69,8 @@ class Report:
         self.evasions.append(row)
         if (name, epsilon) in MOST_SUCCESS:
             self.check(f"{name} success at epsilon {epsilon}", row["defended"]["success"], MOST_SUCCESS[name, epsilon])
-        if name in MOST_QUERIES:
-            self.check(f"{name}: most queries before it is stopped", row["defended"]["queries_most"], MOST_QUERIES[name] - 1)
+        if name in MOST_ANSWERS:
+            self.check(f"{name}: most answers before it is stopped", row["defended"]["answered_most"], MOST_ANSWERS[name] - 1)
 
     def theft(self, name: str, model: str, sides: dict) -> None:
         """A theft of one model."""

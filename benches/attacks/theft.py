@@ -105,7 +105,7 @@ class Judge:
 
 def equations(asked, answers):
     """Solves for a linear logit (Tramer et al., 2016), by least squares where rounding leaves no solution."""
-    rounded = np.allclose(answers * 10, np.round(answers * 10))
+    rounded = np.mean(np.isclose(answers * 10, np.round(answers * 10))) > 0.5
     # Exact answers are equations as long as single precision leaves them different from 0 and 1.
     usable = np.ones(len(answers), bool) if rounded else (answers > 1e-5) & (answers < 1 - 1e-5)
     if usable.sum() < 2:
