@@ -117,7 +117,16 @@ impl Extraction {
     ) -> Query {
         let embedding = model.screen().map(|screen| {
             let embedder = self.embedder(identifiers, model, screen);
-            embedder.embed(screen, row)
+            // A value filled in by the bundle's policy says nothing about this patient.
+            let measured = row.values().iter().enumerate();
+            let measured = measured.map(|(feature, value)| {
+                if row.imputed.contains(feature) {
+                    f64::NAN
+                } else {
+                    *value
+                }
+            });
+            embedder.embed(screen, measured)
         });
         Query {
             fingerprint: short(fingerprint.unwrap_or_default()),

@@ -92,7 +92,11 @@ impl Account {
         self.clinical
     }
 
-    pub(super) fn pace(&self, shown: &mut Shown) -> Result<(), Refusal> {
+    /// Counts a request against the rate.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub fn pace(&self, shown: &mut Shown) -> Result<(), Refusal> {
         let (burst, rate) = (self.limits.burst, self.limits.requests_per_second);
         match self.rate.check() {
             Ok(left) => {
@@ -108,13 +112,17 @@ impl Account {
         }
     }
 
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Code> {
+    /// Takes one of the caller's places.
+    ///
+    /// # Errors
+    /// `TOO_MANY_AT_ONCE`.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, Code> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         place.map_err(|_| Code::TooManyAtOnce)
     }
 
     /// Works on what the caller asked about a model, over all its versions and paths.
-    pub(crate) fn with_ledger<T>(&self, model: &str, work: impl FnOnce(&mut Ledger) -> T) -> T {
+    pub fn with_ledger<T>(&self, model: &str, work: impl FnOnce(&mut Ledger) -> T) -> T {
         let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
         match ledgers.get_mut(model) {
             Some(ledger) => work(ledger),

@@ -5,8 +5,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use metrics::SharedString;
+
 use super::account::Account;
-use crate::{authn::Principal, clock, config::Budgets};
+use crate::{
+    authn::Principal,
+    authz::Role,
+    clock,
+    config::{Budget, Budgets},
+};
 
 /// Callers that only their tokens name, at most: an issuer may name any number. Beyond it they
 /// share one account until others have nothing left to remember, so that more names never are
@@ -37,7 +44,8 @@ struct Table {
 }
 
 impl Accounts {
-    pub(super) fn new(budgets: Budgets) -> Self {
+    /// Of nobody yet, with these budgets by role.
+    pub fn new(budgets: Budgets) -> Self {
         Self {
             budgets,
             by_name: RwLock::default(),
@@ -46,30 +54,40 @@ impl Accounts {
 
     /// The account of who pays, by the limits that are its own now.
     pub fn of(&self, payer: &Principal) -> Arc<Account> {
-        let listed = payer.listed();
+        self.named_now(payer.name(), payer.label(), payer.roles(), payer.listed())
+    }
+
+    /// The account of a caller with this name, label, roles, and budget of its own if it is listed.
+    pub fn named_now(
+        &self,
+        name: &str,
+        label: SharedString,
+        roles: &[Role],
+        listed: Option<&Budget>,
+    ) -> Arc<Account> {
         let own = listed.cloned().unwrap_or_default();
-        let limits = self.budgets.limits(payer.roles(), &own);
+        let limits = self.budgets.limits(roles, &own);
         {
             let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Known { account, .. }) = known.all.get(payer.name())
-                && account.is(&limits, payer.roles())
+            if let Some(Known { account, .. }) = known.all.get(name)
+                && account.is(&limits, roles)
             {
                 return Arc::clone(account);
             }
         }
         let mut known = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        let present = known.all.get(payer.name()).map(|known| &known.account);
+        let present = known.all.get(name).map(|known| &known.account);
         let (name, new) = match present {
-            Some(account) if account.is(&limits, payer.roles()) => return Arc::clone(account),
-            Some(account) => (payer.name(), account.with(limits, payer.roles())),
+            Some(account) if account.is(&limits, roles) => return Arc::clone(account),
+            Some(account) => (name, account.with(limits, roles)),
             None => {
                 let room = listed.is_some() || known.has_room();
-                let name = if room { payer.name() } else { SHARED };
+                let name = if room { name } else { SHARED };
                 if let Some(shared) = known.all.get(name) {
                     return Arc::clone(&shared.account);
                 }
                 known.unlisted += usize::from(listed.is_none());
-                let account = Account::new(name, payer.label(), limits, payer.roles());
+                let account = Account::new(name, label, limits, roles);
                 (name, account)
             }
         };
@@ -114,7 +132,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::Role;
 
     #[test]
     fn names_beyond_the_bound_share_one_account() {

@@ -15,7 +15,7 @@
 use aws_lc_rs::hmac;
 use zeroize::Zeroize;
 
-use crate::{row::Row, screening::Screen};
+use crate::screening::Screen;
 
 /// Directions, and bits of an embedding.
 const BITS: usize = 256;
@@ -83,15 +83,14 @@ impl Embedder {
         Self { columns, dither }
     }
 
-    /// The embedding of a row, by the screen's map to normal scores.
-    pub fn embed(&self, screen: &Screen, row: &Row) -> Embedding {
+    /// The embedding of a row, by the screen's map to normal scores; a value that was not measured
+    /// is NaN.
+    pub fn embed(&self, screen: &Screen, values: impl IntoIterator<Item = f64>) -> Embedding {
         let mut sums = self.dither;
-        let values = row.values().iter().enumerate().zip(&self.columns);
-        for ((feature, value), column) in values {
+        for ((feature, value), column) in values.into_iter().enumerate().zip(&self.columns) {
             #[expect(clippy::cast_possible_truncation, reason = "scores are float32")]
-            let mut value = *value as f32;
+            let mut value = value as f32;
             if !value.is_nan()
-                && !row.imputed.contains(feature)
                 && let Some(mut score) = screen.score(feature, value)
             {
                 for (sum, direction) in sums.iter_mut().zip(column) {

@@ -20,6 +20,8 @@ use super::{
 pub const EMBEDDINGS: usize = 1024;
 /// From so many embeddings on, one of them may be another patient's that is near by chance.
 const CROWD: usize = 64;
+/// And two, from so many on.
+const MULTITUDE: usize = 512;
 /// Fingerprints that are remembered of a caller without a budget.
 const UNBUDGETED: usize = 4096;
 /// ln 10⁴: streams of honest queries reach it once in more than 10⁴ starts (Wald).
@@ -141,7 +143,7 @@ impl Ledger {
             events.insert(Event::NearDuplicate);
             if query.fingerprint != self.refused {
                 self.refused = query.fingerprint;
-                self.strike(1.0);
+                self.strike(terms.near_strike);
             }
         } else if self.flag_rate(query, terms, seconds) {
             events.insert(Event::FlagRate);
@@ -245,7 +247,9 @@ impl Ledger {
         let embedding = query.embedding.filter(|_| !query.flagged)?;
         let mut near = self.near(&embedding, false);
         let first = near.next()?;
-        let allowed = terms.near + u32::from(self.seen.len() >= CROWD);
+        let allowed = terms.near
+            + u32::from(self.seen.len() >= CROWD)
+            + u32::from(self.seen.len() >= MULTITUDE);
         let count = 1 + u32::try_from(near.count()).unwrap_or(u32::MAX - 1);
         (count > allowed).then_some(first)
     }

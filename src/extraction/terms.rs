@@ -55,6 +55,8 @@ pub struct Terms {
     pub near: u32,
     /// The window, seconds.
     pub window: u64,
+    /// What one more counts, in strikes: the more rows are asked about honestly, the less.
+    pub near_strike: f64,
     /// What a flagged row adds to the CUSUM: ln(p1/p0).
     pub if_flagged: f64,
     /// What another adds: ln((1-p1)/(1-p0)).
@@ -67,6 +69,8 @@ pub struct Terms {
 
 /// The window in which near rows are counted, hours.
 const WINDOW_HOURS: f64 = 6.0;
+/// Rows a day of a caller for whom a near-duplicate is a whole strike.
+const FEW_ROWS: f64 = 200.0;
 /// The share of flagged rows of whoever probes a model (or three times what is honest).
 const PROBING: f64 = 0.15;
 
@@ -83,6 +87,10 @@ impl Terms {
         Self {
             rows: limits.rows_per_day.limit(),
             near: (WINDOW_HOURS / queries.rescoring_hours).ceil() as u32,
+            near_strike: limits
+                .rows_per_day
+                .limit()
+                .map_or(1.0, |rows| (FEW_ROWS / f64::from(rows)).min(1.0)),
             window: (WINDOW_HOURS * 3600.0) as u64,
             if_flagged: (p1 / p0).ln(),
             if_passed: ((1.0 - p1) / (1.0 - p0)).ln(),

@@ -5,8 +5,8 @@ local fingerprint, embedding = ARGV[1], ARGV[2]
 local flagged, now, rows, near, window = ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local if_flagged, if_passed = tonumber(ARGV[8]), tonumber(ARGV[9])
 local enforced, bands, last = ARGV[10] == '1', ARGV[11] == '1', tonumber(ARGV[12])
-local NEAR, MOST, CROWD, UNBUDGETED, ALARM = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
-local PACE, BURST = tonumber(ARGV[18]), tonumber(ARGV[19])
+local NEAR, MOST, CROWD, MULTITUDE, UNBUDGETED = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
+local ALARM, PACE, BURST, near_strike = tonumber(ARGV[18]), tonumber(ARGV[19]), tonumber(ARGV[20]), tonumber(ARGV[21])
 local DAY = 86400
 local seconds = math.floor(now / 1000)
 local day = math.floor(seconds / DAY)
@@ -84,13 +84,14 @@ end
 local near_duplicate = false
 if not flagged then
   if #seen / 36 >= CROWD then near = near + 1 end
+  if #seen / 36 >= MULTITUDE then near = near + 1 end
   near_duplicate = count > near
 end
 if near_duplicate then
   events = bit.bor(events, 4)
   if fingerprint ~= refused then
     refused = fingerprint
-    strikes = math.min(strikes + 1, 24)
+    strikes = math.min(strikes + near_strike, 24)
   end
 elseif not (flagged and again) then
   cusum = math.max(0, cusum + (flagged and if_flagged or if_passed))

@@ -4,8 +4,8 @@
 use redis::{RedisWrite, ToRedisArgs};
 
 use super::{
-    ALARM, CROWD, Detail, EMBEDDINGS, Ledger, PACE_BURST, PACE_MS, Query, Seen, Step, Terms,
-    UNBUDGETED, Verdict, Why, stamp,
+    ALARM, CROWD, Detail, EMBEDDINGS, Ledger, MULTITUDE, PACE_BURST, PACE_MS, Query, Seen, Step,
+    Terms, UNBUDGETED, Verdict, Why, stamp,
 };
 use crate::extraction::{embedding::NEAR, verdict::Events};
 
@@ -108,10 +108,12 @@ impl Ledger {
             f64::from(NEAR),
             EMBEDDINGS as f64,
             CROWD as f64,
+            MULTITUDE as f64,
             UNBUDGETED as f64,
             ALARM,
             PACE_MS as f64,
             PACE_BURST as f64,
+            terms.near_strike,
         ] {
             take(Argument::Number(number));
         }
