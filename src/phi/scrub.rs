@@ -21,7 +21,7 @@ use super::measures::{Measure, in_force};
 
 /// How far below its caller [`scrub_stack`] wipes, bytes. The deepest paths of the server and of
 /// ONNX Runtime that touch patient data stay within it, as the scan shows.
-pub const STACK_DEPTH: usize = 32 * 1024;
+pub const STACK_DEPTH: usize = 64 * 1024;
 
 /// Wipes [`STACK_DEPTH`] bytes of the stack below the caller's frame: what the functions it
 /// called before have left there.
