@@ -154,7 +154,7 @@ fn day(mut stays: Vec<[Values; 5]>, seed: u64) -> (usize, usize, Step) {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes.as_bytes());
             let mut query = Query {
                 fingerprint: u64::from_le_bytes(digest.as_ref()[..8].try_into().unwrap()),
-                embedding: Some(embedder.embed(&screen, observed.row())),
+                embedding: Some(embedder.embed(&screen, observed.row().values().iter().copied())),
                 flagged: false,
             };
             let screened = clinical::check_ranges(observed).and_then(clinical::check_consistency);
