@@ -38,6 +38,9 @@ use window::{ENCOUNTERS, SHAPES, Window};
 pub const LEAST: f64 = 20.0;
 /// Alarms without a shift, a month, in each window at most.
 pub const FALSE_ALARMS: f64 = 0.1;
+/// The share of its patients that a fit keeps aside to calibrate the distribution screen: p-values
+/// are uniform no more exactly than so many rows can make them.
+const CALIBRATING: f64 = 0.2;
 /// Bins of the distribution screen's p-values.
 const P_BINS: u8 = 10;
 /// Rows that the reference's shares are in doubt by: the least that a fit writes.
@@ -172,7 +175,7 @@ impl Monitor {
             .collect();
         let cusum = reference.probability.as_ref().map(Cusum::new);
         let probability = reference.probability.map(|h| series(PROBABILITY, h));
-        let uniform = alpha.map(|_| Histogram::uniform(P_BINS, reference.rows));
+        let uniform = alpha.map(|_| Histogram::uniform(P_BINS, CALIBRATING * reference.rows));
         let atypicality = uniform.map(|h| series(ATYPICALITY, h));
         let slots = usize::from(next) + 3;
         Ok(Self {
