@@ -125,6 +125,10 @@ def note_reference(bundle: Path, check: bool = False) -> bool:
     parameters = {key: value for key, value in fitted["fit"].items() if key not in ("data", "validation")}
     parameters |= {f"validation:{key}": value for key, value in fitted["fit"].get("validation", {}).items()}
     parameters |= {"alpha": fitted["calibration"]["alpha"]}
+    parameters |= {f"budget:{key}": value for key, value in fitted["budget"].items()}
+    if agreement := fitted.get("agreement"):
+        parameters |= {f"agreement:{key}": agreement[key] for key in ("alpha", "bound")}
+        parameters |= {"agreement:rows": len(agreement["calibration"])}
     parameters |= {f"data:{i}": f"sha256:{part['sha256']}, {part['rows']} rows" for i, part in enumerate(fitted["fit"]["data"])}
     component = {
         "type": "data",

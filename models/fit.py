@@ -21,11 +21,6 @@ sys.path.insert(0, str(HERE))
 import bundle  # noqa: E402
 
 PROGRAM = HERE.parent / "target" / "release" / "vitalgate"
-COLUMNS = (
-    "Age=age Male=male HR=heart_rate SBP=systolic_bp DBP=diastolic_bp MAP=mean_bp Temp=temperature GCS=gcs "
-    "MechVent=mechanical_ventilation Urine24=urine_24h BUN=bun Creatinine=creatinine Na=sodium K=potassium HCO3=bicarbonate "
-    "Glucose=glucose WBC=wbc HCT=hematocrit Platelets=platelets Mg=magnesium"
-)
 
 
 def fit(model: str, arguments, out: Path) -> None:
@@ -36,7 +31,7 @@ def fit(model: str, arguments, out: Path) -> None:
         command += ["--drift-only"]
     if model == "icu-mortality":
         command += ["--group", "RecordID", "--quality", "best", "--seed", "2012"]
-        command += ["--more", arguments.snapshots, "--map", COLUMNS.replace(" ", ",")]
+        command += ["--more", arguments.snapshots]
     else:
         # 483 patients: a third calibrates, so that 1% of them is more than one.
         command += ["--quality", "standard", "--seed", "569", "--calibration-share", "0.35"]
@@ -49,12 +44,10 @@ def same(committed: Path, new: Path) -> bool:
         print("reference.json: byte for byte the same")
         return True
     before, after = (json.loads(path.read_text(encoding="utf-8")) for path in (committed, new))
-    if "validation" not in before["fit"]:
-        after["fit"].pop("validation", None)  # fitted before rows were looked at for signs of tampering
     if before.get("drift") != after.get("drift"):
         print("reference.json: other histograms")
         return False
-    if before["fit"] != after["fit"]:
+    if any(before.get(key) != after.get(key) for key in ("fit", "budget")):
         print("reference.json: fitted otherwise, or to other rows")
         return False
 

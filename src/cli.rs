@@ -13,6 +13,10 @@ mod check;
 mod dev;
 #[cfg(feature = "tools")]
 mod evaluate;
+#[cfg(feature = "tools")]
+mod networks;
+#[cfg(feature = "tools")]
+mod patients;
 mod policy;
 #[cfg(feature = "tools")]
 mod selftest;

@@ -154,7 +154,7 @@ pub(crate) fn mean(probabilities: &[f64]) -> f64 {
 
 /// Largest difference between two members, in logits; probabilities are clipped to
 /// `[1e-6, 1 - 1e-6]` as in the calibration of the bound.
-fn logit_spread(probabilities: &[f64]) -> f64 {
+pub fn logit_spread(probabilities: &[f64]) -> f64 {
     let logits = probabilities.iter().map(|p| {
         let p = p.clamp(1e-6, 1.0 - 1e-6);
         (p / (1.0 - p)).ln()

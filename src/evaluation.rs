@@ -10,11 +10,10 @@
 //! The figures mean something only for rows that neither the networks nor the screen were fitted
 //! to; the report says when the file is one that the screen was fitted to.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use crate::{
     bundle::model::ModelSpec,
@@ -32,15 +31,14 @@ mod html;
 pub mod latency;
 pub mod metrics;
 pub mod path;
+mod report;
 mod text;
 
 pub use html::page;
+pub use report::{Data, Identity, Means, Report};
 
-use burden::Stratum;
 use detection::{Figures, Scores, Tally};
 use families::{Corrupter, Family, Seen};
-use flags::FalseFlags;
-use latency::Latency;
 use metrics::Calibration;
 use path::{Bench, Earlier, Ended, Plain};
 
@@ -75,91 +73,6 @@ pub trait Watch {
     fn start(&self, steps: u64);
     /// A step begins.
     fn step(&self, what: &str);
-}
-
-/// What was found.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Version of this format: 1.
-    pub format: u32,
-    /// The program and its version.
-    pub tool: String,
-    /// The bundle.
-    pub model: Identity,
-    /// The rows.
-    pub data: Data,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// The share of patients that the screen may flag; absent without a fitted distribution.
-    pub alpha: Option<f64>,
-    /// How the distribution was fitted, as the reference records it.
-    pub fit: Option<serde_json::Value>,
-    /// What to know before reading the figures.
-    pub notes: Vec<String>,
-    /// By family; empty without a fitted distribution.
-    pub families: Vec<Figures>,
-    /// Over families.
-    pub mean: Option<Means>,
-    /// The second file's rows.
-    pub other: Option<Figures>,
-    /// False flags among the rows with nothing missing.
-    pub false_flags: Vec<FalseFlags>,
-    /// Who is rejected or sent to review.
-    pub burden: Vec<Stratum>,
-    /// The model's probability, on every row that could be scored.
-    pub calibration: Option<Calibration>,
-    /// The same on rows that are answered with a prediction.
-    pub calibration_released: Option<Calibration>,
-    /// Each network alone: its name and its figures.
-    pub members: Vec<(String, Calibration)>,
-    /// How long it takes.
-    pub latency: Latency,
-}
-
-/// Which bundle.
-#[derive(Debug, Serialize)]
-pub struct Identity {
-    /// Name.
-    pub name: String,
-    /// Version.
-    pub version: u32,
-    /// Title, for people.
-    pub title: String,
-    /// Root digest.
-    pub digest: String,
-    /// What it predicts.
-    pub outcome: String,
-}
-
-/// Which rows.
-#[derive(Debug, Serialize)]
-pub struct Data {
-    /// SHA-256 of the file, hex.
-    pub sha256: String,
-    /// Rows.
-    pub rows: usize,
-    /// Of these, without a value that the model requires; nothing else is counted of them.
-    pub incomplete: usize,
-    /// With a known outcome.
-    pub labelled: usize,
-    /// SHA-256 of the second file.
-    pub other_sha256: Option<String>,
-}
-
-/// Means over families.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Means {
-    /// Families of which 100 copies reached the screen and that fitting has not seen as such (not
-    /// made by templates).
-    pub families: usize,
-    /// Of the combined score.
-    pub auroc: f64,
-    /// At 95% true positives.
-    pub fpr_at_95_tpr: f64,
-    /// At the bundle's alpha.
-    pub detected: f64,
-    /// At a threshold set on the clean rows at 1%.
-    pub detected_at_exact_1_percent: f64,
 }
 
 /// Rows as other detectors can be given them: by name of the set.
@@ -265,6 +178,7 @@ pub fn evaluate(
         families,
         other: other_figures,
         false_flags,
+        budget: burden::budget(subject.spec, &burden, subject.screen.map(|s| s.1)),
         burden,
         calibration,
         calibration_released: released,
@@ -478,17 +392,4 @@ fn notes(subject: &Subject<'_>, table: &Table) -> Vec<String> {
         notes.push("the file has no outcomes: the model itself is not judged".to_owned());
     }
     notes
-}
-
-impl Report {
-    /// As JSON.
-    pub fn json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&text::report(self))
-    }
 }

@@ -21,16 +21,15 @@ mod calibration;
 mod channel;
 mod curve;
 mod dense;
+mod drivers;
 mod explain;
+mod mixture;
 pub mod reference;
+mod scratch;
 mod screen;
 
 #[cfg(feature = "tools")]
-pub mod evaluation;
-#[cfg(feature = "tools")]
 pub mod fit;
-#[cfg(feature = "tools")]
-pub mod rows;
 
 #[cfg(test)]
 #[expect(
@@ -47,8 +46,10 @@ pub use self::{
     calibration::{Calibration, Judgement},
     channel::{CHANNELS, Channel},
     curve::Curve,
+    drivers::Driver,
     reference::ReferenceError,
-    screen::{Driver, SWEEPS, Scratch, Screen},
+    scratch::Scratch,
+    screen::{SWEEPS, Screen},
 };
 
 /// Compared with the model's patients; made only by [`check_distribution`].
@@ -180,7 +181,9 @@ impl Screen {
             let other = "fitted for other features, or in another order".to_owned();
             return Err(ReferenceError::OtherModel(other));
         }
-        Self::new(&raw).map(Some)
+        let mut screen = Self::new(&raw)?;
+        screen.mistakes = drivers::Mistakes::of(spec);
+        Ok(Some(screen))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A column belongs to a feature when its header is the feature's name, its LOINC code, or what
 //! people call that observation (`HR`, `Na`), whatever the case and the punctuation; anything
-//! else is said with `--column`. Values are in the declared units and are rounded to the declared
+//! else is said with `--map`. Values are in the declared units and are rounded to the declared
 //! precision, as the server rounds what it is sent, so that what is fitted is what will be judged.
 //!
 //! The rows are patients: no error and no `Debug` shows a value or an identifier, only lines and
@@ -59,7 +59,7 @@ pub enum TableError {
         found: String,
     },
     /// Two columns could be meant.
-    #[error("columns {first:?} and {second:?} could both be {role}; name one with --column")]
+    #[error("columns {first:?} and {second:?} could both be {role}; name one with --map")]
     Ambiguous {
         /// One.
         first: String,
@@ -69,7 +69,7 @@ pub enum TableError {
         role: String,
     },
     /// A feature that the model does not have.
-    #[error("--column {0}=…: the model has no feature of this name")]
+    #[error("--map …={0}: the model has no feature of this name")]
     NoFeature(String),
     /// A field that is not what its column holds. What it holds instead is a patient's.
     #[error("line {line}, column {header:?}: expected {expected}")]
@@ -133,6 +133,19 @@ impl Table {
     /// # Errors
     /// See [`TableError`]; the first that is met.
     pub fn read(bytes: &[u8], spec: &ModelSpec, columns: &Columns) -> Result<Self, TableError> {
+        Self::read_with(bytes, spec, columns, &mut Groups::default())
+    }
+
+    /// The same for one of several files, in which a group has the same number.
+    ///
+    /// # Errors
+    /// See [`TableError`]; the first that is met.
+    pub fn read_with(
+        bytes: &[u8],
+        spec: &ModelSpec,
+        columns: &Columns,
+        groups: &mut Groups,
+    ) -> Result<Self, TableError> {
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
             .from_reader(bytes);
@@ -169,7 +182,7 @@ impl Table {
             headers,
             sha256: hex::encode(digest(&SHA256, bytes)),
         };
-        let (mut groups, mut batches) = (Interned::default(), Interned::default());
+        let mut batches = Interned::default();
         for record in reader.records() {
             let record = record.map_err(|error| syntax(&error))?;
             let line = record.position().map_or(0, csv::Position::line);
@@ -187,7 +200,7 @@ impl Table {
                 labels.values.push(value);
             }
             if let (Some(index), Some(of)) = (group, &mut table.groups) {
-                of.push(groups.number(field(index)));
+                of.push(groups.0.number(field(index)));
             }
             if let (Some(index), Some(found)) = (batch, &mut table.batches) {
                 found.of.push(batches.number(field(index)));
@@ -312,6 +325,16 @@ fn truth(text: &str) -> Result<Option<bool>, ()> {
 
 fn is_missing(text: &str) -> bool {
     MISSING.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Numbers for the names of groups.
+#[derive(Default)]
+pub struct Groups(Interned);
+
+impl fmt::Debug for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Groups").field(&self.0.0.len()).finish()
+    }
 }
 
 /// Texts as numbers, in order of first appearance.

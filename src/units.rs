@@ -126,6 +126,21 @@ impl DeclaredUnit {
         &self.examples
     }
 
+    /// Conversions from the units of [`DeclaredUnit::accepted_examples`] in which the same
+    /// quantity has another number, each once.
+    pub fn other_units(&self) -> Vec<Conversion> {
+        let mut found: Vec<Conversion> = Vec::new();
+        for unit in self.accepted_examples() {
+            if let Ok(conversion) = self.convert(unit)
+                && (conversion.apply(1.0) - 1.0).abs() > 1e-6
+                && !found.contains(&conversion)
+            {
+                found.push(conversion);
+            }
+        }
+        found
+    }
+
     /// How to turn a value in the `submitted` unit into one in the declared unit.
     ///
     /// # Errors

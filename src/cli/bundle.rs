@@ -119,9 +119,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-#[cfg(feature = "tools")]
-pub(crate) use fit::mapping;
-
 /// Prints a result. A reader that has left is no failure of ours.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

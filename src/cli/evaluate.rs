@@ -1,7 +1,6 @@
 //! `vitalgate evaluate`: what people run on a bundle before they approve it.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,21 +9,22 @@ use anyhow::anyhow;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use vitalgate::{
-    bundle::{REFERENCE_FILE, engine_spec, model::ModelSpec, parse_model, parse_screen},
-    evaluation::{self, Exported, Options, Report, Subject, Watch, path::Plain},
-    inference::{Engine, EngineSpec, Execution, PINNED_SHA256, Runtime, find_library},
-    intake::{self, Ruler},
-    named_file::{self, LARGEST_TABLE},
+    bundle::{REFERENCE_FILE, model::ModelSpec, parse_model, parse_screen},
+    error_chain::one_line,
+    evaluation::{self, Exported, Options, Report, Subject, Watch},
+    inference::Engine,
+    intake,
     row::Row,
     screening::reference::RawReference,
-    training_data::{Columns, Table, TableError},
+    training_data::Groups,
 };
 
 use super::{
     Failure,
     bundle::{bundle_directory, print, read_bundle},
+    networks::{Networks, members, runtime},
+    patients::{ColumnArguments, read_table},
 };
-use vitalgate::error_chain::one_line;
 
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArguments {
@@ -37,18 +37,8 @@ pub(crate) struct EvaluateArguments {
     /// Patients of another population, who should be found atypical.
     #[arg(long, value_name = "FILE")]
     other: Option<PathBuf>,
-    /// The outcome's column, 0 or 1 [default: died, label, outcome, target or y].
-    #[arg(long, value_name = "COLUMN")]
-    label: Option<String>,
-    /// The column that names the patient, where patients have several rows.
-    #[arg(long, value_name = "COLUMN")]
-    group: Option<String>,
-    /// The column that names where a row comes from (with --validate).
-    #[arg(long, value_name = "COLUMN")]
-    batch: Option<String>,
-    /// Columns whose header is neither the feature's name nor a usual one.
-    #[arg(long, value_name = "COLUMN=feature", value_delimiter = ',', value_parser = super::bundle::mapping)]
-    map: Vec<(String, String)>,
+    #[command(flatten)]
+    columns: ColumnArguments,
     /// Of everything random: the same bundle, rows and seed give the same figures.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -81,23 +71,19 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<(), Failure> {
     let refused =
         |error: &dyn std::error::Error| Failure::DoesNotHold(anyhow!("{}", one_line(error)));
     let spec = parse_model(&directory, &files).map_err(|e| refused(&e))?;
-    let columns = Columns {
-        label: arguments.label.clone(),
-        group: arguments.group.clone(),
-        batch: arguments.batch.clone(),
-        named: arguments
-            .map
-            .iter()
-            .map(|(column, feature)| (feature.clone(), column.clone()))
-            .collect(),
-    };
-    let table = read_table(&arguments.data, &spec, &columns)?;
-    let engine = networks(&directory, &spec, files.clone())?;
+    let columns = arguments.columns.columns();
+    let mut groups = Groups::default();
+    let table = read_table(&arguments.data, &spec, &columns, &mut groups)?;
+    let engine = members(&directory, &spec, files.clone())?;
     let runtime = runtime()?;
-    let plain = Engine::<Plain>::start(&runtime, &engine).map_err(|e| refused(&e))?;
-    let ruler = || ruler(&spec, &plain, &table);
+    let networks = Networks::start(&spec, &runtime, &engine)?;
     if arguments.validate {
-        let report = intake::validate(&table, &spec, Some(&ruler()?), arguments.seed);
+        let report = intake::validate(
+            &table,
+            &spec,
+            Some(&networks.ruler(&table)?),
+            arguments.seed,
+        );
         print(&if arguments.json {
             report.json()
         } else {
@@ -118,24 +104,17 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<(), Failure> {
         (Some(_), Some(bytes)) => Some(serde_json::from_slice(bytes).map_err(|e| refused(&e))?),
         _ => None,
     };
-    let other = Columns {
-        label: None,
-        group: None,
-        batch: None,
-        ..columns
-    };
-    let other = arguments
-        .other
-        .as_ref()
-        .map(|path| read_table(path, &spec, &other))
-        .transpose()?;
+    let further = arguments.columns.further();
+    let other = arguments.other.as_ref();
+    let other = other.map(|path| read_table(path, &spec, &further, &mut groups));
+    let other = other.transpose()?;
     let serving = Engine::<Row>::start(&runtime, &engine).map_err(|e| refused(&e))?;
     let subject = Subject {
         spec: &spec,
         digest: &digest,
         screen: screen.as_ref().zip(raw.as_ref()),
         engine: &serving,
-        plain: &plain,
+        plain: networks.engine(),
     };
     let options = Options {
         seed: arguments.seed,
@@ -191,72 +170,6 @@ fn csv_text(spec: &ModelSpec, rows: &[Vec<f64>]) -> String {
     }
     text.push('\n');
     text
-}
-
-/// Reads a file of rows.
-pub(crate) fn read_table(
-    path: &Path,
-    spec: &ModelSpec,
-    columns: &Columns,
-) -> Result<Table, Failure> {
-    let bytes = named_file::read(path, LARGEST_TABLE).map_err(|error| failed(path, &error))?;
-    Table::read(&bytes, spec, columns).map_err(|error| {
-        let reason = anyhow!("{}: {}", path.display(), one_line(&error));
-        match error {
-            TableError::NoColumn { .. }
-            | TableError::Ambiguous { .. }
-            | TableError::NoFeature(_) => Failure::Usage(reason),
-            TableError::Syntax { .. } | TableError::Field { .. } | TableError::Empty => {
-                Failure::DoesNotHold(reason)
-            }
-        }
-    })
-}
-
-pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    let missing =
-        |error: &dyn std::error::Error| Failure::Environment(anyhow!("{}", one_line(error)));
-    let library = find_library(None).map_err(|e| missing(&e))?;
-    Runtime::load(&library, PINNED_SHA256).map_err(|e| missing(&e))
-}
-
-pub(crate) fn networks(
-    directory: &Path,
-    spec: &ModelSpec,
-    mut files: BTreeMap<String, Vec<u8>>,
-) -> Result<EngineSpec, Failure> {
-    engine_spec(directory, spec, &mut files, Execution::Cpu)
-        .map_err(|error| Failure::DoesNotHold(anyhow!("{}", one_line(&error))))
-}
-
-/// The mean of the networks for every row, to compare outcomes with.
-fn ruler(
-    spec: &std::sync::Arc<ModelSpec>,
-    plain: &Engine<Plain>,
-    table: &Table,
-) -> Result<Ruler, Failure> {
-    let predicted = evaluation::predictions(spec, plain, table)
-        .map_err(|e| Failure::Environment(anyhow!("{}", one_line(&e))))?;
-    let mean = |p: &Vec<f64>| {
-        let count = u32::try_from(p.len()).ok().filter(|n| *n > 0);
-        count.map_or(f64::NAN, |n| p.iter().sum::<f64>() / f64::from(n))
-    };
-    Ok(Ruler {
-        source: format!("{} version {}", spec.name, spec.version),
-        probabilities: predicted.iter().map(mean).collect(),
-    })
-}
-
-/// The networks that lie beside a model.json, as a ruler for the outcomes of its training rows;
-/// `None` where there are none to run.
-pub(crate) fn ruler_beside(model: &Path, table: &Table) -> Option<Ruler> {
-    let directory = model.parent()?;
-    let contents = read_bundle(directory).ok()?;
-    let files = contents.unverified().clone();
-    let spec = parse_model(directory, &files).ok()?;
-    let engine = networks(directory, &spec, files).ok()?;
-    let plain = Engine::<Plain>::start(&runtime().ok()?, &engine).ok()?;
-    ruler(&spec, &plain, table).ok()
 }
 
 /// Steps, on stderr, when that is a terminal.

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{bundle::model::ModelSpec, disposition::Code, statistics::share_interval};
+use crate::{
+    bundle::model::ModelSpec,
+    disposition::Code,
+    screening::reference::{RawBudget, RawReference},
+    statistics::share_interval,
+};
 
 use super::{metrics::Estimate, path::Ended};
 
@@ -25,6 +30,34 @@ pub struct Stratum {
     pub share: Estimate,
     /// By code; a row counts under each of its own.
     pub codes: BTreeMap<String, usize>,
+}
+
+/// The bundle's review budget and what of it these rows take.
+#[derive(Clone, Debug, Serialize)]
+pub struct Budget {
+    /// Patients that all screens together may reject or send to review.
+    pub total: f64,
+    /// Those they do, of the rows with every required value.
+    pub taken: Estimate,
+    /// Whether it is no more.
+    pub within: bool,
+    /// How fitting divided it, when it did.
+    pub divided: Option<RawBudget>,
+}
+
+/// Compares all rows' burden with the budget.
+pub(super) fn budget(
+    spec: &ModelSpec,
+    burden: &[Stratum],
+    reference: Option<&RawReference>,
+) -> Option<Budget> {
+    let all = burden.first()?;
+    Some(Budget {
+        total: spec.review.budget,
+        taken: all.share,
+        within: all.share.value <= spec.review.budget,
+        divided: reference.and_then(|raw| raw.budget),
+    })
 }
 
 /// Divides rows by sex, age, outcome and missing values, where the file has them.

@@ -44,6 +44,8 @@ pub enum Family {
     Transposed,
     /// Three to five neighbouring values have moved on by one field.
     Shifted,
+    /// One value lies at an end of its expected range, as of a sensor at its limit.
+    Saturated,
 }
 
 /// Whether a screen's fit has seen a family.
@@ -60,7 +62,7 @@ pub enum Seen {
 
 impl Family {
     /// All, in the order of reports.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Unit,
         Self::Slip,
         Self::Swap,
@@ -73,6 +75,7 @@ impl Family {
         Self::Noise,
         Self::Transposed,
         Self::Shifted,
+        Self::Saturated,
     ];
 
     /// Stable name.
@@ -90,6 +93,7 @@ impl Family {
             Self::Noise => "noise",
             Self::Transposed => "digits_transposed",
             Self::Shifted => "columns_shifted",
+            Self::Saturated => "saturated",
         }
     }
 
@@ -108,6 +112,7 @@ impl Family {
             Self::Noise => "noise on four values",
             Self::Transposed => "digits transposed",
             Self::Shifted => "columns shifted by one",
+            Self::Saturated => "sensor at its limit",
         }
     }
 
@@ -123,7 +128,8 @@ impl Family {
             | Self::Stuck
             | Self::Noise
             | Self::Transposed
-            | Self::Shifted => Seen::HeldOut,
+            | Self::Shifted
+            | Self::Saturated => Seen::HeldOut,
         }
     }
 }
@@ -156,7 +162,7 @@ impl<'a> Corrupter<'a> {
             units: spec
                 .features
                 .iter()
-                .map(|f| other_units(f.declared.accepted_examples(), f))
+                .map(|f| f.declared.other_units())
                 .collect(),
             medians,
             sds,
@@ -241,6 +247,16 @@ impl<'a> Corrupter<'a> {
                     values[j] = transposed(values[j], rng).unwrap_or(values[j]);
                 }
             }
+            Family::Saturated => {
+                if let Some(&j) = one(&self.quantities(measured), rng) {
+                    let range = self.spec.features[j].expected;
+                    values[j] = if rng.random_bool(0.5) {
+                        range.min
+                    } else {
+                        range.max
+                    };
+                }
+            }
             Family::Shifted => {
                 let length = rng.random_range(3..=5).min(measured.len());
                 let start = rng.random_range(0..=measured.len() - length);
@@ -279,21 +295,6 @@ impl<'a> Corrupter<'a> {
         };
         step.map_or(value, |step| round_to_step(value, step).value)
     }
-}
-
-/// Conversions from other units of the same kind, each once.
-fn other_units(examples: &[String], feature: &crate::bundle::model::Feature) -> Vec<Conversion> {
-    let mut found: Vec<Conversion> = Vec::new();
-    for unit in examples {
-        if let Ok(conversion) = feature.declared.convert(unit)
-            && !conversion.is_identity()
-            && (conversion.apply(1.0) - 1.0).abs() > 1e-6
-            && !found.contains(&conversion)
-        {
-            found.push(conversion);
-        }
-    }
-    found
 }
 
 /// The value with two neighbouring digits that differ changed round.
@@ -355,7 +356,11 @@ mod tests {
                 };
                 made += 1;
                 let most = match family {
-                    Family::Unit | Family::Slip | Family::One | Family::Transposed => 1,
+                    Family::Unit
+                    | Family::Slip
+                    | Family::One
+                    | Family::Transposed
+                    | Family::Saturated => 1,
                     Family::Swap | Family::Uniform => 2,
                     Family::Three => 3,
                     Family::Noise => 4,

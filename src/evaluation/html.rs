@@ -9,7 +9,7 @@ use super::{
     detection::Figures,
     families::Seen,
     metrics::{Calibration, Estimate},
-    text::share,
+    text::{divided, share},
 };
 
 mod plots;
@@ -234,6 +234,19 @@ fn burden(report: &Report, page: &mut String) {
         "<section><h2>Who is rejected or sent to review</h2><p>Of patients with every required \
          value. A group far to the right of the others bears more of the screening.</p>"
     );
+    if let Some(budget) = &report.budget {
+        add!(
+            page,
+            "<p><strong>{}</strong> the bundle's budget of {:.1}\u{a0}%{}.</p>",
+            if budget.within { "Within" } else { "Over" },
+            100.0 * budget.total,
+            budget
+                .divided
+                .as_ref()
+                .map(|d| format!(", {}", divided(d)))
+                .unwrap_or_default()
+        );
+    }
     page.push_str(&plots::burden(&report.burden));
     add!(
         page,

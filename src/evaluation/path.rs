@@ -74,7 +74,7 @@ impl<'a> Bench<'a> {
             let judgement = screen.judge(measured(&row), &mut self.scratch);
             Judged {
                 judgement,
-                top: screen.drivers(&self.scratch).first().map(|d| d.feature),
+                top: screen.drivers(&mut self.scratch).first().map(|d| d.feature),
                 missing: row.imputed.len() as usize,
             }
         });

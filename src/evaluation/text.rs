@@ -2,6 +2,8 @@
 
 use crate::error_chain::printable;
 
+use crate::screening::reference::RawBudget;
+
 use super::{
     Report,
     detection::Figures,
@@ -119,6 +121,18 @@ fn flags(report: &Report) -> Vec<String> {
 fn burden(report: &Report) -> Vec<String> {
     let mut lines =
         vec!["Rejected or sent to review, of rows with every required value".to_owned()];
+    if let Some(budget) = &report.budget {
+        lines.push(format!(
+            "  {} the bundle's budget of {:.1} %{}",
+            if budget.within { "within" } else { "OVER" },
+            100.0 * budget.total,
+            budget
+                .divided
+                .as_ref()
+                .map(|d| format!(", {}", divided(d)))
+                .unwrap_or_default()
+        ));
+    }
     for stratum in &report.burden {
         let codes: Vec<String> = stratum
             .codes
@@ -136,6 +150,21 @@ fn burden(report: &Report) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// How a fit divided the budget.
+pub(super) fn divided(budget: &RawBudget) -> String {
+    let percent = |share: f64| format!("{:.2}", 100.0 * share);
+    format!(
+        "divided by the fit into ranges {}, rules {}, missing values {} (as measured), distribution \
+         {}, agreement {}, reserve {}",
+        percent(budget.ranges),
+        percent(budget.consistency),
+        percent(budget.missing),
+        percent(budget.distribution),
+        percent(budget.agreement),
+        percent(budget.reserve)
+    )
 }
 
 fn percent(share: &Estimate) -> String {

@@ -4,7 +4,8 @@
 //! between points of a grid (Glaz, Naus and Wallenstein, *Scan Statistics*), with a Bonferroni
 //! bound over the stretches. It both tests and locates. Rows that depend on their neighbours
 //! (the same patient twice) inflate sums; the inflation is estimated from differences between
-//! neighbouring blocks, which a shifted stretch hardly touches.
+//! neighbouring blocks, which a shifted stretch hardly touches. The sum of a rare yes-or-no is not
+//! near normal, two in thirty are no news, so there the binomial tail has a say too.
 
 #![expect(
     clippy::indexing_slicing,
@@ -14,12 +15,16 @@
     reason = "offline numerics over one grid"
 )]
 
+use statrs::distribution::{Binomial, DiscreteCDF};
+
 use crate::statistics::normal_tail;
 
 /// Points of the grid.
 const GRID: usize = 128;
 /// The shortest stretch: shorter ones are not near normal.
 const SHORTEST: usize = 30;
+/// Fewer standard deviations than this decide nothing, after Bonferroni.
+const UNREMARKABLE: f64 = 3.0;
 
 /// The most unusual stretch of a series.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +60,16 @@ pub(super) fn scan(series: &[f64]) -> Option<Stretch> {
     for (index, value) in series.iter().enumerate() {
         sums[index + 1] = sums[index] + (value - mean) / sd;
     }
+    let binary = series.iter().all(|v| *v == 0.0 || *v == 1.0);
+    let chance = |z: f64, length: usize, sum: f64| {
+        let normal = 2.0 * normal_tail(z.abs());
+        if !binary || z.abs() < UNREMARKABLE {
+            return normal;
+        }
+        let count = (sum * sd + mean * length as f64).round() as u64;
+        normal.max(2.0 * binomial_tail(count, length as u64, mean, z > 0.0))
+    };
+    // The chance of one so unusual, and where it is.
     let mut best: Option<(f64, usize, usize)> = None;
     let mut tried = 0_usize;
     for (at, &from) in points.iter().enumerate() {
@@ -65,13 +80,14 @@ pub(super) fn scan(series: &[f64]) -> Option<Stretch> {
             }
             tried += 1;
             let spread = length as f64 * (1.0 - length as f64 / n as f64);
-            let z = (sums[to] - sums[from]) / (spread * inflation).sqrt();
-            if best.is_none_or(|(most, _, _)| z.abs() > most) {
-                best = Some((z.abs(), from, to));
+            let sum = sums[to] - sums[from];
+            let p = chance(sum / (spread * inflation).sqrt(), length, sum);
+            if best.is_none_or(|(least, _, _)| p < least) {
+                best = Some((p, from, to));
             }
         }
     }
-    let (z, from, to) = best?;
+    let (p, from, to) = best?;
     let length = (to - from) as f64;
     let inside = (sums[to] - sums[from]) / length;
     // The rest is shifted the other way, since the whole has mean zero.
@@ -80,8 +96,20 @@ pub(super) fn scan(series: &[f64]) -> Option<Stretch> {
         from,
         to,
         shift: inside - outside,
-        p: (2.0 * normal_tail(z) * tried as f64).min(1.0),
+        p: (p * tried as f64).min(1.0),
     })
+}
+
+/// The chance of at least `count` (or, unless `more`, at most as many) of `length`.
+fn binomial_tail(count: u64, length: u64, share: f64, more: bool) -> f64 {
+    let Ok(binomial) = Binomial::new(share, length) else {
+        return 1.0;
+    };
+    match (more, count.checked_sub(1)) {
+        (true, Some(below)) => binomial.sf(below),
+        (true, None) => 1.0,
+        (false, _) => binomial.cdf(count),
+    }
 }
 
 /// How much larger the variance of a sum of neighbours is than that of independent rows, from

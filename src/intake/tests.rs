@@ -173,6 +173,18 @@ fn a_shifted_stretch_is_found_with_its_lines() {
 }
 
 #[test]
+fn two_neighbours_without_a_value_that_others_have_are_no_shift() {
+    let mut file = File::invented(3000);
+    let male = file.at("male");
+    for row in [1210, 1214] {
+        file.rows[row][male].clear();
+    }
+    let report = file.validate(&Headers::default());
+    let check = found(&report, "shifted_batches");
+    assert!(check.findings.is_empty(), "{report}");
+}
+
+#[test]
 fn a_batch_whose_values_were_shuffled_is_found_though_each_column_is_as_before() {
     let mut file = File::invented(3000);
     file.header.push_str(",site");
@@ -264,6 +276,18 @@ fn the_cohort_passes_and_is_found_out_when_poisoned() {
     let report = clean.validate(&Headers::default());
     assert!(report.passes(), "{report}");
     println!("{report}");
+    // So does any part of it, in any order.
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    for _ in 0..3 {
+        let mut part = clean.clone();
+        let rows = sample(&mut rng, clean.rows.len(), clean.rows.len() * 2 / 3);
+        part.rows = rows
+            .into_iter()
+            .map(|row| clean.rows[row].clone())
+            .collect();
+        let report = part.validate(&Headers::default());
+        assert!(report.passes(), "{report}");
+    }
 
     let mut shifted = clean.clone();
     shifted.times("Creatinine", 3000..3400, 1.5);

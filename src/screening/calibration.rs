@@ -1,8 +1,11 @@
 //! Scores → conformal p-values: how many of the patients kept aside look as odd as this one.
 //!
 //! Each channel's score becomes a surprisal (−ln of its tail probability among those patients).
-//! A row's combined score is its largest surprisal, each channel's first lowered by what its
-//! share of the flags costs (−ln share). The combined score is then calibrated itself,
+//! The network and the surprise of the most surprising value look for the same faults and are
+//! taken together, as a weighted mean of their surprisals; rare rows (density) and rows far from
+//! every typical patient stand by themselves, for the sake of other populations. A row's combined
+//! score is the largest of these three alarms, each first lowered by what its share of the
+//! flags costs (−ln share). The combined score is then calibrated itself,
 //! p = (1 + number of patients at least as odd) / (n + 1) (Vovk et al., conformal prediction;
 //! split conformal), so that a row of the same population is flagged with probability `alpha`
 //! whatever the channels are. Patients are compared with those who lack as many values
@@ -19,12 +22,49 @@ use super::{
 const MAX_STRATA: usize = 16;
 const MAX_SCORES: usize = 100_000;
 
+/// Alarms that a share of the flags is given to.
+pub(super) const ALARMS: usize = 3;
+
+/// How the channels' surprisals become one score.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Combination {
+    /// Weight of the surprise beside the network.
+    pub(super) blend: f32,
+    /// −ln of each alarm's share.
+    pub(super) costs: [f32; ALARMS],
+}
+
+impl Combination {
+    /// For these shares of the flags.
+    pub(super) fn new(blend: f32, shares: [f32; ALARMS]) -> Self {
+        Self {
+            blend,
+            costs: shares.map(|share| -share.ln()),
+        }
+    }
+
+    /// The combined score and the position of the channel that is most surprised.
+    #[inline]
+    pub(super) fn of(&self, surprisals: &[f32; CHANNELS]) -> (f32, usize) {
+        let [replaced, surprise, density, prototype] = *surprisals;
+        let together = (replaced + self.blend * surprise) / (1.0 + self.blend);
+        let [c0, c1, c2] = self.costs;
+        let first = if surprise > replaced { 1 } else { 0 };
+        let alarms = [
+            (together - c0, first),
+            (density - c1, 2),
+            (prototype - c2, 3),
+        ];
+        let higher = |a: (f32, usize), b: (f32, usize)| if b.0 > a.0 { b } else { a };
+        alarms.into_iter().fold((f32::NEG_INFINITY, 0), higher)
+    }
+}
+
 /// Calibrated thresholds of a reference.
 #[derive(Clone, Debug)]
 pub struct Calibration {
     alpha: f64,
-    /// −ln of each channel's share.
-    costs: [f32; CHANNELS],
+    combination: Combination,
     strata: Vec<Stratum>,
 }
 
@@ -65,8 +105,11 @@ impl Calibration {
         if !(raw.alpha > 0.0 && raw.alpha < 0.5) {
             return Err(wrong("alpha must lie above 0 and below 0.5"));
         }
-        let shares: [f32; CHANNELS] =
-            (raw.shares.as_slice().try_into()).map_err(|_| wrong("shares: one a channel"))?;
+        let shares: [f32; ALARMS] =
+            (raw.shares.as_slice().try_into()).map_err(|_| wrong("shares: one an alarm"))?;
+        if !(0.0..=10.0).contains(&raw.blend) {
+            return Err(wrong("blend must lie between 0 and 10"));
+        }
         let sum: f32 = shares.iter().sum();
         if shares.iter().any(|&s| !(s > 0.0 && s <= 1.0)) || (sum - 1.0).abs() > 1e-3 {
             return Err(wrong("shares must be positive and sum to 1"));
@@ -77,7 +120,7 @@ impl Calibration {
         let strata = raw.strata.iter().enumerate();
         Ok(Self {
             alpha: raw.alpha,
-            costs: shares.map(|share| -share.ln()),
+            combination: Combination::new(raw.blend, shares),
             strata: strata
                 .map(|(index, stratum)| {
                     if usize::try_from(stratum.missing) != Ok(index) {
@@ -109,17 +152,15 @@ impl Calibration {
         let Some(stratum) = stratum else {
             return judgement;
         };
-        let mut combined = f32::NEG_INFINITY;
-        let curves = scores.iter().zip(&stratum.surprisal).zip(&self.costs);
-        for (index, (((score, curve), cost), p)) in curves.zip(&mut judgement.channels).enumerate()
-        {
-            let surprisal = curve.at(*score).max(0.0);
-            *p = f64::from(-surprisal).exp();
-            if surprisal - cost > combined {
-                combined = surprisal - cost;
-                judgement.driver = index;
-            }
+        let mut surprisals = [0.0; CHANNELS];
+        let curves = scores.iter().zip(&stratum.surprisal);
+        let places = surprisals.iter_mut().zip(&mut judgement.channels);
+        for ((score, curve), (surprisal, p)) in curves.zip(places) {
+            *surprisal = curve.at(*score).max(0.0);
+            *p = f64::from(-*surprisal).exp();
         }
+        let (combined, driver) = self.combination.of(&surprisals);
+        judgement.driver = driver;
         // A score that is no number compares with none, and counts as odd.
         let below = stratum.scores.partition_point(|&s| s < combined);
         let at_least = stratum.scores.len() - below;

@@ -206,7 +206,10 @@ pub struct RawPrototypes {
 pub struct RawCalibration {
     /// The share of patients like these that may be flagged.
     pub alpha: f64,
-    /// Each channel's share of `alpha`, in the order of [`super::Channel::ALL`]; they sum to 1.
+    /// Weight of the most surprising value beside the network's, whose weight is 1.
+    pub blend: f32,
+    /// Shares of `alpha`: of the network with the surprise, of the density, of the prototypes;
+    /// they sum to 1.
     pub shares: Vec<f32>,
     /// By how many values are missing, from none upwards; the last stands for more.
     pub strata: Vec<RawStratum>,

@@ -18,8 +18,11 @@ use super::{
     Agreement, CHANNELS, ReferenceError,
     calibration::{Calibration, Judgement},
     curve::Curve,
-    dense::{Dense, exp_in_place},
-    reference::{FORMAT, RawComponent, RawGaussian, RawReference},
+    dense::Dense,
+    drivers::Mistakes,
+    mixture::Mixture,
+    reference::{FORMAT, RawGaussian, RawReference},
+    scratch::Scratch,
 };
 use crate::stability::Pushes;
 
@@ -28,7 +31,6 @@ pub(super) const CLIP: f32 = 8.0;
 /// Sweeps over the missing scores.
 pub const SWEEPS: usize = 6;
 /// Bounds on what is evaluated for each patient.
-const MAX_COMPONENTS: usize = 32;
 const MAX_LAYERS: usize = 4;
 const MAX_WIDTH: usize = 256;
 const MAX_PROTOTYPES: usize = 512;
@@ -36,117 +38,22 @@ const MAX_PROTOTYPES: usize = 512;
 /// A fitted distribution, checked.
 #[derive(Clone, Debug)]
 pub struct Screen {
-    maps: Vec<Curve>,
+    pub(super) maps: Vec<Curve>,
     mean: Vec<f32>,
     /// Ω, row by row.
     omega: Dense,
     columns: Vec<Vec<f32>>,
-    diagonal: Vec<f32>,
+    pub(super) diagonal: Vec<f32>,
     inverse_root: Vec<f32>,
     layers: Vec<Dense>,
-    mixture: Mixture,
+    pub(super) mixture: Mixture,
     whitening: Dense,
     prototypes: Dense,
     calibration: Calibration,
     agreement: Option<Agreement>,
     stability: Option<Pushes>,
-}
-
-#[derive(Clone, Debug)]
-struct Mixture {
-    /// All components' `P_k`, and `−P_k μ_k`.
-    precisions: Dense,
-    components: Vec<Component>,
-}
-
-#[derive(Clone, Debug)]
-struct Component {
-    log_peak: f32,
-    mean: Vec<f32>,
-    /// `½ log(2π / P_jj)` and `½ / P_jj`.
-    offset: Vec<f32>,
-    half_variance: Vec<f32>,
-}
-
-/// A thread's working memory. It holds what derives from a patient's values until
-/// [`Scratch::wipe`].
-#[derive(Debug, Default)]
-pub struct Scratch {
-    z: Vec<f32>,
-    missing: Vec<f32>,
-    centred: Vec<f32>,
-    y: Vec<f32>,
-    input: Vec<f32>,
-    hidden: [Vec<f32>; 2],
-    products: Vec<f32>,
-    log_joint: Vec<f32>,
-    peak: Vec<f32>,
-    surprise: Vec<f32>,
-    white: Vec<f32>,
-}
-
-impl Scratch {
-    /// Everything in it, for who looks for traces of it in memory.
-    #[cfg(feature = "tools")]
-    pub fn parts(&self) -> [&[f32]; 12] {
-        let Self {
-            z,
-            missing,
-            centred,
-            y,
-            input,
-            hidden: [first, second],
-            products,
-            log_joint,
-            peak,
-            surprise,
-            white,
-        } = self;
-        let parts = [
-            z, missing, centred, y, input, first, second, products, log_joint, peak, surprise,
-            white,
-        ];
-        parts.map(Vec::as_slice)
-    }
-
-    /// Overwrites everything with zeros.
-    pub fn wipe(&mut self) {
-        use zeroize::Zeroize;
-        let [first, second] = &mut self.hidden;
-        for part in [
-            &mut self.z,
-            &mut self.missing,
-            &mut self.centred,
-            &mut self.y,
-            &mut self.input,
-            first,
-            second,
-            &mut self.products,
-            &mut self.log_joint,
-            &mut self.peak,
-            &mut self.surprise,
-            &mut self.white,
-        ] {
-            part.as_mut_slice().zeroize();
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        self.wipe();
-    }
-}
-
-/// What one feature contributes to a row's oddness.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Driver {
-    /// The feature's index.
-    pub feature: usize,
-    /// How much speaks for its value being wrong, in nats; comparable within a row.
-    pub evidence: f32,
-    /// The value typical of it given the others, in the declared unit.
-    pub typical: f32,
+    /// How each feature's number may have been mistaken, if that is known.
+    pub(super) mistakes: Vec<Mistakes>,
 }
 
 impl Screen {
@@ -187,6 +94,7 @@ impl Screen {
                 .as_ref()
                 .map(|raw| Pushes::new(raw, d))
                 .transpose()?,
+            mistakes: Vec::new(),
         };
         if screen.mean.len() != d {
             return Err(invalid("gaussian", "one mean a feature"));
@@ -351,139 +259,23 @@ impl Screen {
         }
         from.get(self.features()).copied().unwrap_or(f32::MAX)
     }
-
-    /// The features of the row that was last evaluated with `scratch`, those that speak most for
-    /// its oddness first. Missing ones are left out.
-    pub fn drivers(&self, scratch: &Scratch) -> Vec<Driver> {
-        let logits = scratch
-            .hidden
-            .first()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let parts = logits.iter().zip(&scratch.surprise).zip(&scratch.missing);
-        let expected = scratch.z.iter().zip(&scratch.y).zip(&self.diagonal);
-        let mut drivers: Vec<Driver> = parts
-            .zip(expected.zip(&self.maps))
-            .enumerate()
-            .filter(|(_, ((_, missing), _))| **missing <= 0.0)
-            .map(
-                |(feature, (((logit, surprise), _), (((z, y), omega), map)))| Driver {
-                    feature,
-                    evidence: logit + surprise.min(12.0),
-                    typical: map.inverse((z - y / omega).clamp(-4.0, 4.0)),
-                },
-            )
-            .collect();
-        drivers.sort_by(|a, b| b.evidence.total_cmp(&a.evidence));
-        drivers
-    }
 }
 
-impl Mixture {
-    fn new(raw: &[RawComponent], d: usize) -> Result<Self, ReferenceError> {
-        let wrong = |problem| ReferenceError::invalid("mixture", problem);
-        if raw.is_empty() || raw.len() > MAX_COMPONENTS {
-            return Err(wrong("1 to 32 components"));
-        }
-        let (mut rows, mut bias, mut components) = (Vec::new(), Vec::new(), Vec::new());
-        for RawComponent {
-            log_peak,
-            mean,
-            precision,
-        } in raw
-        {
-            square("mixture", mean, precision)?;
-            if mean.len() != d || !log_peak.is_finite() {
-                return Err(wrong("one mean a feature, a finite peak"));
-            }
-            for row in precision {
-                rows.push(row.as_slice());
-                bias.push(-row.iter().zip(mean).map(|(p, m)| p * m).sum::<f32>());
-            }
-            let diagonal = diagonal(precision);
-            let offset = |p: &f32| 0.5 * (std::f32::consts::TAU / p).ln();
-            components.push(Component {
-                log_peak: *log_peak,
-                mean: mean.clone(),
-                offset: diagonal.iter().map(offset).collect(),
-                half_variance: diagonal.iter().map(|p| 0.5 / p).collect(),
-            });
-        }
-        Ok(Self {
-            precisions: Dense::new(&rows, &bias),
-            components,
-        })
-    }
-
-    /// Writes each feature's surprise, and returns −log p(z).
-    ///
-    /// `−log p(z_j | the others) = −LSE_k L_k + LSE_k (L_k + c_kj)`, where
-    /// `L_k = log w_k + log N_k`, and `c_kj = ½ log(2π / P_k,jj) + ½ y_kj² / P_k,jj` takes `z_j`
-    /// out of component k again.
-    fn evaluate(&self, scratch: &mut Scratch) -> f32 {
-        let Scratch {
-            z,
-            products,
-            log_joint,
-            peak,
-            surprise,
-            ..
-        } = scratch;
-        let d = z.len();
-        resize(products, self.precisions.width());
-        self.precisions.apply(z, products);
-        log_joint.clear();
-        peak.clear();
-        peak.resize(d, f32::NEG_INFINITY);
-        for (component, y) in self.components.iter().zip(products.chunks_exact_mut(d)) {
-            let distance = z.iter().zip(&component.mean).zip(y.iter());
-            let distance: f32 = distance.map(|((z, mean), y)| (z - mean) * y).sum();
-            let log = component.log_peak - 0.5 * distance;
-            log_joint.push(log);
-            let terms = y
-                .iter_mut()
-                .zip(&component.offset)
-                .zip(&component.half_variance);
-            for (((y, offset), half), peak) in terms.zip(peak.iter_mut()) {
-                *y = log + offset + *y * *y * half;
-                *peak = peak.max(*y);
-            }
-        }
-        let highest = log_joint.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for log in log_joint.iter_mut() {
-            *log -= highest;
-        }
-        exp_in_place(log_joint);
-        let log_density = highest + log_joint.iter().sum::<f32>().ln();
-        surprise.clear();
-        surprise.resize(d, 0.0);
-        for y in products.chunks_exact_mut(d).take(self.components.len()) {
-            for (y, peak) in y.iter_mut().zip(peak.iter()) {
-                *y -= peak;
-            }
-            exp_in_place(y);
-            for (sum, y) in surprise.iter_mut().zip(y.iter()) {
-                *sum += y;
-            }
-        }
-        for (surprise, peak) in surprise.iter_mut().zip(peak.iter()) {
-            *surprise = peak + surprise.ln() - log_density;
-        }
-        -log_density
-    }
-}
-
-fn resize(part: &mut Vec<f32>, length: usize) {
+pub(super) fn resize(part: &mut Vec<f32>, length: usize) {
     part.resize(length, 0.0);
 }
 
-fn diagonal(rows: &[Vec<f32>]) -> Vec<f32> {
+pub(super) fn diagonal(rows: &[Vec<f32>]) -> Vec<f32> {
     let rows = rows.iter().enumerate();
     rows.filter_map(|(j, row)| row.get(j).copied()).collect()
 }
 
 /// A square matrix with a positive diagonal where it is one.
-fn square(place: &'static str, mean: &[f32], rows: &[Vec<f32>]) -> Result<Dense, ReferenceError> {
+pub(super) fn square(
+    place: &'static str,
+    mean: &[f32],
+    rows: &[Vec<f32>],
+) -> Result<Dense, ReferenceError> {
     if mean.iter().any(|m| !m.is_finite()) || rows.len() != mean.len() {
         return Err(ReferenceError::invalid(
             place,

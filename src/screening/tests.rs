@@ -79,7 +79,8 @@ fn reference(rng: &mut ChaCha8Rng) -> RawReference {
         },
         calibration: RawCalibration {
             alpha: 0.05,
-            shares: vec![0.4, 0.2, 0.2, 0.2],
+            blend: 0.25,
+            shares: vec![0.6, 0.2, 0.2],
             strata: vec![RawStratum {
                 missing: 0,
                 masked: false,
@@ -241,15 +242,20 @@ fn a_row_is_judged_by_its_oddest_channel() {
     let raw = reference(&mut rng);
     let screen = Screen::new(&raw).unwrap();
     let judge = |scores| screen.calibration().judge(&scores, 0);
-    // A share of 0.4 costs ln 2.5, one of 0.2 ln 5; the curve gives 4 at a score of 5.
+    // The curve gives 4 at a score of 5, 0 at one of -5; together with the surprise that is
+    // 4 / 1.25, less what a share of 0.6 costs.
     let first = judge([5.0, -5.0, -5.0, -5.0]);
-    assert!((first.combined - (4.0 - 2.5_f32.ln())).abs() < 1e-5);
+    assert!((first.combined - (3.2 + 0.6_f32.ln())).abs() < 1e-5);
     assert_eq!(first.channel(), Channel::Replaced);
     assert!((first.channels[0] - (-4.0_f64).exp()).abs() < 1e-6);
     assert_eq!(judge([0.0, 5.0, 0.0, 0.0]).channel(), Channel::Surprise);
-    // 99 scores 0, 0.05 … 4.9: at least 3.08 are 37.
-    assert!((first.p - 38.0 / 100.0).abs() < 1e-9, "{}", first.p);
+    // 99 scores 0, 0.05 … 4.9: at least 2.69 are 45.
+    assert!((first.p - 46.0 / 100.0).abs() < 1e-9, "{}", first.p);
     assert!(!first.flagged);
+    // The density has a share of 0.2.
+    let rare = judge([0.0, 0.0, 12.0, 0.0]);
+    assert!((rare.combined - (8.2 + 0.2_f32.ln())).abs() < 1e-5);
+    assert_eq!(rare.channel(), Channel::Density);
     let odd = judge([12.0, 0.0, 0.0, 0.0]);
     assert!(odd.flagged && odd.p <= 0.05, "{odd:?}");
     let unknown = judge([f32::MAX.sqrt(), 0.0, 0.0, 0.0]);
@@ -348,7 +354,7 @@ fn no_value_is_left_in_the_scratch() {
     let screen = Screen::new(&reference(&mut rng)).unwrap();
     let mut scratch = Scratch::default();
     screen.judge([1.5; 7], &mut scratch);
-    assert!(!screen.drivers(&scratch).is_empty());
+    assert!(!screen.drivers(&mut scratch).is_empty());
     scratch.wipe();
     let text = format!("{scratch:?}");
     let numbers = text.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));

@@ -54,7 +54,9 @@ pub(super) fn features(
         .map(|feature| {
             let named = columns.named.iter().find(|(name, _)| *name == feature.name);
             match named {
-                Some((_, header)) => exact(headers, header, &feature.name),
+                // Of several files one may have another header, the feature's own.
+                Some((_, header)) => exact(headers, header, &feature.name)
+                    .or_else(|missing| by_custom(headers, feature).map_err(|_| missing)),
                 None => by_custom(headers, feature),
             }
         })

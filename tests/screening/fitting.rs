@@ -238,25 +238,25 @@ fn too_few_patients_are_refused() {
 
 #[test]
 fn columns_are_found_by_name_or_by_map() {
-    let renamed = synthetic().replacen("heart_rate", "HR", 1);
+    let renamed = synthetic().replacen("heart_rate", "beats", 1);
     let scene = Scene::with(&renamed);
     let (code, said) = scene.refused(&out("out.json"));
     assert_eq!(code, 2);
-    assert!(said.contains("no column for heart_rate"), "{said}");
-    let (code, said) = scene.refused(&["--map", "HR=pulse", "--out", "out.json"]);
+    assert!(said.contains("no column \"heart_rate\""), "{said}");
+    let (code, said) = scene.refused(&["--map", "beats=pulse", "--out", "out.json"]);
     assert_eq!(code, 2);
     assert!(said.contains("no feature of this name"), "{said}");
     let (code, said) = scene.refused(&[
         "--group",
         "stay",
         "--map",
-        "HR=heart_rate",
+        "beats=heart_rate",
         "--out",
         "out.json",
     ]);
     assert_eq!(code, 2);
-    assert!(said.contains("no column stay"), "{said}");
-    let fitted = scene.fit(&["--map", "HR=heart_rate", "--out", "out.json"]);
+    assert!(said.contains("no column \"stay\""), "{said}");
+    let fitted = scene.fit(&["--map", "beats=heart_rate", "--out", "out.json"]);
     assert!(fitted.status.success(), "{fitted:?}");
     let plain = Scene::with(&synthetic());
     assert!(plain.fit(&out("out.json")).status.success());
@@ -273,7 +273,7 @@ fn a_cell_that_is_no_number_is_named() {
     lines[3] = lines[3].replacen(',', ",n/a", 1);
     let (code, said) = Scene::with(&lines.join("\n")).refused(&out("out.json"));
     assert_eq!(code, 1);
-    assert!(said.contains("line 4, column male: not a number"), "{said}");
+    assert!(said.contains("line 4, column \"male\": expected"), "{said}");
 }
 
 #[test]
@@ -294,6 +294,6 @@ fn rows_that_other_screens_stop_are_counted_and_left_out() {
     assert!(output.status.success(), "{output:?}");
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said["left_out"]["ranges"], 2);
-    assert_eq!(said["left_out"]["missing"], 1);
+    assert_eq!(said["left_out"]["incomplete"], 1);
     assert_eq!(said["left_out"]["consistency"], 1);
 }

@@ -12,11 +12,14 @@ use vitalgate::{
     inference::Engine,
     screening::reference::{RawReference, RawStability},
     stability::fit::{Copies, Measured, Networks},
-    training_data::{Columns, Table},
+    training_data::{Columns, Groups, Table},
 };
 
 use super::{Failure, bundle_directory, fit, print, read_bundle};
-use crate::cli::evaluate::{networks, read_table, runtime};
+use crate::cli::{
+    networks::{members, runtime},
+    patients::{mapping, read_table},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct StabilityArguments {
@@ -33,7 +36,7 @@ pub(crate) struct StabilityArguments {
     #[arg(long, value_name = "NAME", conflicts_with = "write")]
     member: Option<String>,
     /// Columns whose header is neither the feature's name nor a usual one.
-    #[arg(long, value_name = "COLUMN=feature", value_delimiter = ',', value_parser = fit::mapping)]
+    #[arg(long, value_name = "COLUMN=feature", value_delimiter = ',', value_parser = mapping)]
     map: Vec<(String, String)>,
     /// Pushes at most.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -69,7 +72,9 @@ pub(crate) fn run(arguments: &StabilityArguments) -> Result<(), Failure> {
             .collect(),
     };
     let table = |path: &Option<PathBuf>| {
-        let read = path.as_ref().map(|path| read_table(path, &spec, &columns));
+        let read = path
+            .as_ref()
+            .map(|path| read_table(path, &spec, &columns, &mut Groups::default()));
         read.transpose()
     };
     let tables = (table(&arguments.fit)?, table(&arguments.data)?);
@@ -78,7 +83,7 @@ pub(crate) fn run(arguments: &StabilityArguments) -> Result<(), Failure> {
     })?;
     let mut reference: RawReference =
         serde_json::from_slice(reference).map_err(|error| refused(&error))?;
-    let engine = networks(&directory, &spec, files.clone())?;
+    let engine = members(&directory, &spec, files.clone())?;
     let engine = Engine::<Copies>::start(&runtime()?, &engine).map_err(|e| refused(&e))?;
     let (stability, measured) = tokio::runtime::Builder::new_current_thread()
         .build()

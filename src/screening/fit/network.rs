@@ -4,6 +4,7 @@
 //! does those; a framework would add sixty crates to every build and, on a CPU, cannot be seeded.
 
 use nalgebra::DMatrix;
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::normal;
@@ -54,11 +55,15 @@ impl Network {
 
     /// Outputs for a batch (columns).
     pub(super) fn run(&self, input: &DMatrix<f32>) -> DMatrix<f32> {
-        self.activations(input).pop().unwrap_or_default()
+        self.activations(input, |_| {}).pop().unwrap_or_default()
     }
 
-    /// What each layer makes of a batch.
-    fn activations(&self, input: &DMatrix<f32>) -> Vec<DMatrix<f32>> {
+    /// What each layer makes of a batch; `thin` may change what a hidden layer says.
+    fn activations(
+        &self,
+        input: &DMatrix<f32>,
+        mut thin: impl FnMut(&mut DMatrix<f32>),
+    ) -> Vec<DMatrix<f32>> {
         let mut activations: Vec<DMatrix<f32>> = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let mut out = &layer.weights * activations.last().unwrap_or(input);
@@ -69,20 +74,36 @@ impl Network {
                     column.apply(|x| *x = x.max(0.0));
                 }
             }
+            if hidden {
+                thin(&mut out);
+            }
             activations.push(out);
         }
         activations
     }
 
-    /// One step of gradient descent; `slope` turns the outputs into the loss's slope there.
+    /// One step of gradient descent; `slope` turns the outputs into the loss's slope there. Of
+    /// the hidden activations the share `dropout` is left out (Srivastava et al. 2014).
     pub(super) fn step(
         &mut self,
         input: &DMatrix<f32>,
         optimiser: &mut AdamW,
-        rate: f32,
+        (rate, dropout): (f32, f32),
+        rng: &mut ChaCha8Rng,
         slope: impl FnOnce(&DMatrix<f32>) -> DMatrix<f32>,
     ) {
-        let activations = self.activations(input);
+        let kept = 1.0 / (1.0 - dropout);
+        let activations = self.activations(input, |hidden| {
+            if dropout > 0.0 {
+                hidden.apply(|x| {
+                    *x = if rng.random::<f32>() < dropout {
+                        0.0
+                    } else {
+                        *x * kept
+                    };
+                });
+            }
+        });
         let Some(mut delta) = activations.last().map(slope) else {
             return;
         };
@@ -98,9 +119,7 @@ impl Network {
             if index > 0 {
                 let mut next = self.layers[index].weights.transpose() * &delta;
                 next.zip_apply(below, |slope, activation| {
-                    if activation <= 0.0 {
-                        *slope = 0.0;
-                    }
+                    *slope *= if activation > 0.0 { kept } else { 0.0 };
                 });
                 delta = next;
             }

@@ -1,43 +1,47 @@
 //! The histograms that drift is measured against: the member `drift` of `reference.json`.
 
-use std::path::Path;
-
 use anyhow::anyhow;
 use vitalgate::{
-    bundle::model::{Missing, ModelSpec},
+    bundle::model::ModelSpec,
     drift::{
         PROBABILITY,
         reference::{RawDrift, RawHistogram, histogram},
     },
+    error_chain::one_line,
     screening::{
-        fit::Patient,
+        fit::{Admitted, Earlier},
         reference::RawReference,
-        rows::{self, Earlier},
     },
-    training_data::Columns,
+    training_data::Table,
 };
 
-use super::{Failure, FitArguments, read_file, replace, written};
-use crate::cli::evaluate::{read_table, ruler_beside};
-use vitalgate::error_chain::one_line;
+use super::{Failure, FitArguments, Networks, Rows, read_file, replace, written};
 
 /// Counts the rows that the server would not reject, and the predictions on those of `--unseen`.
 pub(super) fn count(
     arguments: &FitArguments,
     spec: &ModelSpec,
-    everyone: &[Patient],
+    rows: &Rows,
+    networks: Option<&Networks>,
 ) -> Result<RawDrift, Failure> {
-    let kept: Vec<&Patient> = everyone.iter().filter(|p| !is_rejected(spec, p)).collect();
-    let stopped = kept
-        .iter()
-        .filter(|p| rows::earlier(spec, &p.values, false) != Earlier::Passes)
-        .count();
+    let stages = rows
+        .table
+        .rows()
+        .map(|row| (row, Admitted::stage(spec, row)));
+    let kept: Vec<_> = stages
+        .filter(|(_, stage)| *stage != Earlier::Incomplete)
+        .collect();
+    let passing = |stage: &Earlier| *stage == Earlier::Passes;
+    let stopped = kept.iter().filter(|(_, stage)| !passing(stage)).count();
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let least = arguments.min_rows;
     // A few rows would be single patients.
     let few = |n: u32| if number(least) <= n { n } else { 0 };
     let features = spec.features.iter().enumerate().map(|(index, feature)| {
-        let values = kept.iter().filter_map(|p| p.values.get(index).copied());
+        #[expect(clippy::cast_possible_truncation, reason = "edges are float32")]
+        let values = kept
+            .iter()
+            .filter_map(|(row, _)| row.get(index).map(|v| *v as f32));
         let counted = histogram(&feature.name, &values.collect::<Vec<f32>>(), least);
         RawHistogram {
             missing: few(counted.missing),
@@ -48,42 +52,28 @@ pub(super) fn count(
         rows: number(kept.len()),
         stopped: few(number(stopped)),
         features: features.collect(),
-        probability: match &arguments.unseen {
-            Some(path) => Some(predictions(arguments, spec, path)?),
+        probability: match &rows.unseen {
+            Some(table) => Some(predictions(arguments, networks, table)?),
             None => None,
         },
     })
 }
 
-/// A value that the model needs is missing.
-fn is_rejected(spec: &ModelSpec, patient: &Patient) -> bool {
-    let measured = spec.features.iter().zip(&patient.values);
-    measured
-        .into_iter()
-        .any(|(f, v)| f.missing == Missing::Reject && v.is_nan())
-}
-
 /// What the networks beside model.json say of rows that they were not trained on.
 fn predictions(
     arguments: &FitArguments,
-    spec: &ModelSpec,
-    path: &Path,
+    networks: Option<&Networks>,
+    table: &Table,
 ) -> Result<RawHistogram, Failure> {
-    let columns = Columns {
-        label: None,
-        group: None,
-        batch: None,
-        named: Vec::new(),
-    };
-    let table = read_table(path, spec, &columns)?;
-    let predicted = ruler_beside(&arguments.features, &table).ok_or_else(|| {
+    let networks = networks.ok_or_else(|| {
         Failure::DoesNotHold(anyhow!(
             "{}: --unseen needs the networks beside it, and ONNX Runtime",
             arguments.features.display()
         ))
     })?;
+    let predicted = networks.ruler(table)?.probabilities;
     #[expect(clippy::cast_possible_truncation, reason = "edges are float32")]
-    let values: Vec<f32> = predicted.probabilities.iter().map(|p| *p as f32).collect();
+    let values: Vec<f32> = predicted.iter().map(|p| *p as f32).collect();
     let values: Vec<f32> = values.into_iter().filter(|p| !p.is_nan()).collect();
     Ok(histogram(PROBABILITY, &values, arguments.min_rows))
 }

@@ -6,27 +6,20 @@ use vitalgate::{
     bundle::model::ModelSpec,
     intake::{self, Report},
     screening::reference::DataValidation,
-    training_data::Columns,
+    training_data::Table,
 };
 
-use super::{Failure, FitArguments, print};
-use crate::cli::evaluate::{read_table, ruler_beside};
+use super::{Failure, FitArguments, Networks, print};
 
 /// Looks at the rows; with findings and no `--allow`, prints the report and ends.
-pub(super) fn validate(arguments: &FitArguments, spec: &ModelSpec) -> Result<Report, Failure> {
-    let columns = Columns {
-        label: arguments.label.clone(),
-        group: arguments.group.clone(),
-        batch: arguments.batch.clone(),
-        named: arguments
-            .map
-            .iter()
-            .map(|(column, feature)| (feature.clone(), column.clone()))
-            .collect(),
-    };
-    let table = read_table(&arguments.data, spec, &columns)?;
-    let ruler = ruler_beside(&arguments.features, &table);
-    let report = intake::validate(&table, spec, ruler.as_ref(), arguments.seed);
+pub(super) fn validate(
+    arguments: &FitArguments,
+    spec: &ModelSpec,
+    table: &Table,
+    networks: Option<&Networks>,
+) -> Result<Report, Failure> {
+    let ruler = networks.map(|n| n.ruler(table)).transpose()?;
+    let report = intake::validate(table, spec, ruler.as_ref(), arguments.seed);
     if report.passes() || arguments.allow {
         return Ok(report);
     }
