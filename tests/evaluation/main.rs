@@ -91,7 +91,7 @@ fn a_bundle_is_judged_in_every_respect_and_the_same_way_twice() {
         0,
     );
     let families = report["families"].as_array().unwrap();
-    assert_eq!(families.len(), 12);
+    assert_eq!(families.len(), 13);
     for family in families {
         let (made, reached) = (family["made"].as_u64(), family["reached"].as_u64());
         assert!(reached <= made && made >= Some(100), "{family}");

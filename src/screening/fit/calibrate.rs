@@ -19,8 +19,8 @@ const TAIL: [f64; 13] = [
     0.999, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05,
 ];
 
-/// How much the mixture's surprise counts beside the network. Chosen on corruption and patients
-/// that no figure in the documentation is of; from 0.15 to 0.5 it makes little difference.
+/// How much the mixture's surprise counts beside the network. Chosen on other splits of the same
+/// patients that docs/screening.md reports on; from 0.15 to 0.5 it makes little difference.
 const BLEND: f32 = 0.25;
 /// Shares of the flags: of these two, of the density, of the prototypes. The last two are for
 /// other populations, where the first is weaker.
