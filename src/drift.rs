@@ -1,7 +1,7 @@
 //! Are the patients still those that the model was made for?
 //!
 //! A single row cannot show a mild shift; many can. Each model version counts the rows it judges
-//! in the bins of its own reference ([`reference`], the member `drift` of `reference.json`), in
+//! in the bins of its own reference ([`mod@reference`], the member `drift` of `reference.json`), in
 //! sliding windows of 100 rows, an hour and a day, and compares them when somebody asks for the
 //! metrics. A version that is swapped in brings its own reference and begins with nothing.
 //!

@@ -79,7 +79,7 @@ pub(crate) struct Requests {
     /// Path of the resource asked.
     #[arg(long, default_value = "/v1/models/icu-mortality/predict")]
     pub(crate) path: String,
-    /// What is sent, by share: NAME=SHARE[:FILE], several with commas. The body is FILE's, else
+    /// What is sent, by share: `NAME=SHARE[:FILE]`, several with commas. The body is FILE's, else
     /// NAME.json of --bodies; `malformed` is a body cut short, `get` has none.
     #[arg(long, default_value = "predicted=1", value_delimiter = ',')]
     pub(crate) mix: Vec<String>,

@@ -60,7 +60,7 @@ pub(super) fn scan(series: &[f64]) -> Option<Stretch> {
     for (index, value) in series.iter().enumerate() {
         sums[index + 1] = sums[index] + (value - mean) / sd;
     }
-    let binary = series.iter().all(|v| *v == 0.0 || *v == 1.0);
+    let binary = series.iter().all(|v| [0.0, 1.0].contains(v));
     let chance = |z: f64, length: usize, sum: f64| {
         let normal = 2.0 * normal_tail(z.abs());
         if !binary || z.abs() < UNREMARKABLE {

@@ -49,7 +49,7 @@ impl Combination {
         let [replaced, surprise, density, prototype] = *surprisals;
         let together = (replaced + self.blend * surprise) / (1.0 + self.blend);
         let [c0, c1, c2] = self.costs;
-        let first = if surprise > replaced { 1 } else { 0 };
+        let first = usize::from(surprise > replaced);
         let alarms = [
             (together - c0, first),
             (density - c1, 2),

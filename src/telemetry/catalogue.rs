@@ -273,7 +273,7 @@ catalogue! {
         "Callers and models at each step of the response to query patterns, shadow mode included",
         "A caller that asks in a way that looks like probing";
     Gauge STORE_UP = "vitalgate_shared_store_up" [],
-        "1 while the shared store answers, 0 while this server counts within its share; absent without [store]",
+        "1 while the shared store answers, 0 while this server counts within its share; absent without a shared store",
         "A store that stops or comes back";
     Gauge READ_ONLY = "vitalgate_read_only" [],
         "1 in read-only mode: nothing can be deployed",

@@ -74,12 +74,12 @@ fn a_quick_fit_finds_corrupted_patients_and_keeps_alpha() {
         let copies = (0..rows.len())
             .step_by(2)
             .filter_map(|row| corrupter.copy(family, row, &mut rng));
-        let corrupted: Vec<f64> = copies
+        let odd: Vec<f64> = copies
             .filter(|(row, _)| Admitted::stage(&spec, row) == Earlier::Passes)
             .map(|(row, _)| combined(&row))
             .collect();
-        if corrupted.len() > 50 {
-            areas.push(separation(&clean, &corrupted));
+        if odd.len() > 50 {
+            areas.push(separation(&clean, &odd));
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "a handful of families")]

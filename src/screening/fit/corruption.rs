@@ -2,7 +2,7 @@
 //!
 //! Generic corruption knows nothing of how values go wrong in a hospital; templates (unit
 //! errors, slips of the decimal point, swapped fields) are an option, and whoever judges a fit
-//! has to say whether they were used. What [`super::super::evaluation`] tries is separate.
+//! has to say whether they were used. What [`crate::evaluation`] tries is separate.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -130,7 +130,7 @@ impl Space {
         (own - y / omega[feature], omega[feature].sqrt().recip())
     }
 
-    /// What the network reads, as [`Screen`] makes it.
+    /// What the network reads, as the screen makes it.
     pub(super) fn network_input(&self, z: &[f32], input: &mut [f32]) {
         let d = z.len();
         let absent: Vec<usize> = (0..d).filter(|&j| z[j].is_nan()).collect();
