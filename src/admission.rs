@@ -18,13 +18,14 @@ use crate::{
     config::Budgets,
     containment::Containment,
     disposition::{Code, Refusal},
+    extraction::Clinical,
 };
 
 mod account;
 mod accounts;
 mod shown;
 
-pub use account::Account;
+pub use account::{Account, Place};
 pub use accounts::{Accounts, UNLISTED};
 pub use shown::{Requests, Rows, Shown};
 
@@ -40,7 +41,8 @@ pub struct Paced {
 pub struct Admission {
     model: Arc<LoadedModel>,
     account: Arc<Account>,
-    _own: OwnedSemaphorePermit,
+    clinical: Clinical,
+    _own: Place,
     _place: OwnedSemaphorePermit,
 }
 
@@ -53,6 +55,11 @@ impl Admission {
     /// Who pays for what the request learns.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// How far automatic consequences go for who asks.
+    pub fn clinical(&self) -> Clinical {
+        self.clinical
     }
 }
 
@@ -125,6 +132,10 @@ impl Admitter {
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => Ok(Admission {
                 model,
+                // A clinician may ask through a gateway that pays.
+                clinical: account
+                    .clinical()
+                    .or(Clinical::of(grant.principal().roles())),
                 account,
                 _own: own,
                 _place: place,

@@ -147,7 +147,7 @@ impl Extraction {
     ) -> Result<Charged, Refusal> {
         let account = admission.account();
         let spec = admission.model().spec();
-        let terms = Terms::new(account.limits(), account.clinical(), &spec.queries);
+        let terms = Terms::new(account.limits(), admission.clinical(), &spec.queries);
         let now = u64::try_from(clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
         let mut verdict = self.judge(account, &spec.name, query, &terms, now).await;
         if let Some(fleet) = &self.fleet {

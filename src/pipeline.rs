@@ -240,6 +240,7 @@ impl Pipeline {
         principal: &Arc<Principal>,
     ) -> Result<Paced, Refusal> {
         let payer = self.authenticator.payer(presented, principal);
+        trail.payer = (payer.name() != principal.name()).then(|| Arc::clone(&payer));
         self.admitter.pace(&payer, &mut trail.shown)
     }
 

@@ -123,6 +123,8 @@ pub struct Trail {
     /// The clinician for whom the principal acts, if its token or an authorised header says: an
     /// identifier of staff, never of a patient.
     pub on_behalf_of: Option<String>,
+    /// Who pays, where that is another: who holds the connection's certificate.
+    pub payer: Option<Arc<Principal>>,
     /// What an administrator's call was about: a model, a caller.
     pub target: Option<String>,
     /// Why an administrator called, or a review is overridden, in a code or a few words.
@@ -170,6 +172,7 @@ impl Trail {
             action: None,
             principal: None,
             on_behalf_of: None,
+            payer: None,
             target: None,
             reason: None,
             model: None,

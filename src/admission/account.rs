@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use governor::{
@@ -13,7 +16,6 @@ use governor::{
     state::{InMemoryState, NotKeyed},
 };
 use metrics::SharedString;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::shown::{Requests, Shown};
 use crate::{
@@ -32,9 +34,75 @@ pub struct Account {
     label: SharedString,
     limits: CallerLimits,
     clinical: Clinical,
-    rate: Limiter,
-    places: Arc<Semaphore>,
-    ledgers: Arc<Mutex<BTreeMap<Box<str>, Ledger>>>,
+    spent: Arc<Spent>,
+}
+
+/// What a caller has taken. Another of its tokens may have other roles, and so other limits, but
+/// each limit counts all that the caller asks.
+#[derive(Debug, Default)]
+struct Spent {
+    rates: RwLock<Vec<Rate>>,
+    in_flight: AtomicU32,
+    ledgers: Mutex<BTreeMap<Box<str>, Ledger>>,
+}
+
+/// One of a caller's rates.
+#[derive(Debug)]
+struct Rate {
+    per_second: u32,
+    burst: u32,
+    limiter: Limiter,
+}
+
+impl Rate {
+    fn new(per_second: u32, burst: u32) -> Self {
+        let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
+        Self {
+            per_second,
+            burst,
+            limiter: DefaultDirectRateLimiter::direct(quota).with_middleware(),
+        }
+    }
+
+    fn is_of(&self, limits: &CallerLimits) -> bool {
+        self.per_second == limits.requests_per_second && self.burst == limits.burst
+    }
+}
+
+impl Spent {
+    /// Sees that there is a rate for these limits. One beside others starts without its burst,
+    /// so that other roles are not another one.
+    fn have_rate(&self, limits: &CallerLimits) {
+        let mut rates = self.rates.write().unwrap_or_else(PoisonError::into_inner);
+        if rates.iter().any(|rate| rate.is_of(limits)) {
+            return;
+        }
+        let rate = Rate::new(limits.requests_per_second, limits.burst);
+        if !rates.is_empty()
+            && let Some(all_but_one) = NonZeroU32::new(limits.burst.saturating_sub(1))
+        {
+            let _taken = rate.limiter.check_n(all_but_one);
+        }
+        // Limits of before a reload are counted no longer once there are many.
+        if rates.len() >= MOST_RATES {
+            rates.remove(0);
+        }
+        rates.push(rate);
+    }
+}
+
+/// Rates of one caller at most: more than roles give.
+const MOST_RATES: usize = 64;
+
+/// A place among a caller's requests in flight; given back when dropped.
+#[derive(Debug)]
+pub struct Place(Arc<Spent>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Account {
@@ -44,27 +112,29 @@ impl Account {
         limits: CallerLimits,
         roles: &[Role],
     ) -> Self {
-        let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(limits.requests_per_second))
-            .allow_burst(at_least_one(limits.burst));
+        Self::of(name, label, limits, roles, Arc::default())
+    }
+
+    /// The same caller with other limits: what it has taken and asked about is not forgotten.
+    pub(super) fn with(&self, limits: CallerLimits, roles: &[Role]) -> Self {
+        let spent = Arc::clone(&self.spent);
+        Self::of(&self.name, self.label.clone(), limits, roles, spent)
+    }
+
+    fn of(
+        name: &str,
+        label: SharedString,
+        limits: CallerLimits,
+        roles: &[Role],
+        spent: Arc<Spent>,
+    ) -> Self {
+        spent.have_rate(&limits);
         Self {
             name: name.into(),
             label,
             limits,
             clinical: Clinical::of(roles),
-            rate: DefaultDirectRateLimiter::direct(quota).with_middleware(),
-            places: Arc::new(Semaphore::new(
-                usize::try_from(limits.concurrent_requests).unwrap_or(Semaphore::MAX_PERMITS),
-            )),
-            ledgers: Arc::default(),
-        }
-    }
-
-    /// The same caller with other limits: what it asked about is not forgotten.
-    pub(super) fn with(&self, limits: CallerLimits, roles: &[Role]) -> Self {
-        Self {
-            ledgers: Arc::clone(&self.ledgers),
-            ..Self::new(&self.name, self.label.clone(), limits, roles)
+            spent,
         }
     }
 
@@ -87,7 +157,7 @@ impl Account {
         &self.limits
     }
 
-    /// How far automatic consequences go.
+    /// How far automatic consequences go for its own requests.
     pub fn clinical(&self) -> Clinical {
         self.clinical
     }
@@ -98,17 +168,26 @@ impl Account {
     /// `RATE_LIMITED`.
     pub fn pace(&self, shown: &mut Shown) -> Result<(), Refusal> {
         let (burst, rate) = (self.limits.burst, self.limits.requests_per_second);
-        match self.rate.check() {
-            Ok(left) => {
+        let rates = self.spent.rates.read();
+        let rates = rates.unwrap_or_else(PoisonError::into_inner);
+        let own = rates.iter().find(|rate| rate.is_of(&self.limits));
+        match own.map(|own| own.limiter.check()) {
+            Some(Ok(left)) => {
+                for other in rates.iter().filter(|rate| !rate.is_of(&self.limits)) {
+                    // It counts what it can; its own requests it refuses by itself.
+                    let _counted = other.limiter.check();
+                }
                 let remaining = left.remaining_burst_capacity();
                 shown.requests = Some(Requests::new(burst, rate, remaining));
                 Ok(())
             }
-            Err(until) => {
+            Some(Err(until)) => {
                 shown.requests = Some(Requests::new(burst, rate, 0));
                 let wait = until.wait_time_from(DefaultClock::default().now());
                 Err(Refusal::after(Code::RateLimited, wait))
             }
+            // Limits of before a reload, of which there were too many.
+            None => Err(Code::RateLimited.into()),
         }
     }
 
@@ -116,14 +195,23 @@ impl Account {
     ///
     /// # Errors
     /// `TOO_MANY_AT_ONCE`.
-    pub fn place(&self) -> Result<OwnedSemaphorePermit, Code> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map_err(|_| Code::TooManyAtOnce)
+    pub fn place(&self) -> Result<Place, Code> {
+        let most = self.limits.concurrent_requests;
+        let one_more = |taken: u32| (taken < most).then_some(taken + 1);
+        let in_flight = &self.spent.in_flight;
+        let taken = in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        taken
+            .map(|_| Place(Arc::clone(&self.spent)))
+            .map_err(|_| Code::TooManyAtOnce)
     }
 
     /// Works on what the caller asked about a model, over all its versions and paths.
     pub fn with_ledger<T>(&self, model: &str, work: impl FnOnce(&mut Ledger) -> T) -> T {
-        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledgers = self
+            .spent
+            .ledgers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match ledgers.get_mut(model) {
             Some(ledger) => work(ledger),
             None => work(ledgers.entry(model.into()).or_default()),
@@ -132,7 +220,11 @@ impl Account {
 
     /// Looks at every model's ledger.
     pub(crate) fn each_ledger(&self, mut look: impl FnMut(&str, &mut Ledger)) {
-        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledgers = self
+            .spent
+            .ledgers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for (model, ledger) in ledgers.iter_mut() {
             look(model, ledger);
         }
@@ -141,8 +233,7 @@ impl Account {
     /// Whether forgetting it would give nothing back: nothing in flight, and no ledger that says
     /// anything.
     pub(super) fn is_spent(&self, now: u64) -> bool {
-        let mut blank = self.places.available_permits()
-            == usize::try_from(self.limits.concurrent_requests).unwrap_or(usize::MAX);
+        let mut blank = self.spent.in_flight.load(Ordering::Acquire) == 0;
         self.each_ledger(|_, ledger| blank &= ledger.is_blank(now));
         blank
     }

@@ -82,13 +82,11 @@ impl Accounts {
             Some(account) => (name, account.with(limits, roles)),
             None => {
                 let room = listed.is_some() || known.has_room();
-                let name = if room { name } else { SHARED };
-                if let Some(shared) = known.all.get(name) {
-                    return Arc::clone(&shared.account);
+                if !room {
+                    return known.shared(&self.budgets);
                 }
                 known.unlisted += usize::from(listed.is_none());
-                let account = Account::new(name, label, limits, roles);
-                (name, account)
+                (name, Account::new(name, label, limits, roles))
             }
         };
         let account = Arc::new(new);
@@ -114,6 +112,20 @@ impl Accounts {
 }
 
 impl Table {
+    /// The account of all for whom there is no room: with the limits of nobody in particular, and
+    /// never quarantined as a whole, since there may be clinicians among them.
+    fn shared(&mut self, budgets: &Budgets) -> Arc<Account> {
+        let shared = self.all.entry(SHARED.into()).or_insert_with(|| {
+            let limits = budgets.limits(&[], &Budget::default());
+            let account = Account::new(SHARED, "*".into(), limits, &[Role::Clinician]);
+            Known {
+                account: Arc::new(account),
+                listed: true,
+            }
+        });
+        Arc::clone(&shared.account)
+    }
+
     /// Whether another unlisted caller may have an account; forgets, once a minute, who has
     /// nothing left to remember.
     fn has_room(&mut self) -> bool {
@@ -132,6 +144,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CallerLimits;
 
     #[test]
     fn names_beyond_the_bound_share_one_account() {
@@ -158,6 +171,11 @@ mod tests {
         let beyond = [UNLISTED, UNLISTED + 1].map(|n| accounts.of(&unlisted(n)));
         assert!(Arc::ptr_eq(&beyond[0], &beyond[1]));
         assert!(!Arc::ptr_eq(&beyond[0], &first));
+        // Whoever came first.
+        let other = Principal::unlisted("idp/other", &[Role::MlEngineer]);
+        assert!(Arc::ptr_eq(&beyond[0], &accounts.of(&other)));
+        assert_eq!(beyond[0].limits(), &CallerLimits::DEFAULT);
+        assert_eq!(beyond[0].clinical(), crate::extraction::Clinical::Person);
         assert!(
             Arc::ptr_eq(&accounts.of(&unlisted(0)), &first),
             "its own still"
@@ -166,6 +184,33 @@ mod tests {
         let listed = accounts.of(&Principal::example("ehr", &[Role::EhrSystem], &["*"]));
         assert_eq!(listed.name(), "ehr");
         assert!(accounts.all().len() <= UNLISTED + 2);
+    }
+
+    /// Tokens of one subject with different roles, turn by turn.
+    #[test]
+    fn other_roles_do_not_give_rate_or_places_back() {
+        let budgets: Budgets = toml::from_str(
+            "clinician = { requests_per_second = 1, burst = 5, concurrent_requests = 3 }\n\
+             ml-engineer = { requests_per_second = 1, burst = 8, concurrent_requests = 4 }",
+        )
+        .unwrap();
+        let accounts = Accounts::new(budgets);
+        let of = |turn: usize| {
+            let role = [Role::Clinician, Role::MlEngineer][turn % 2];
+            accounts.of(&Principal::unlisted("idp/ann", &[role]))
+        };
+        let mut shown = crate::admission::Shown::default();
+        let started = clock::monotonic();
+        let paced = (0..200).filter(|turn| of(*turn).pace(&mut shown).is_ok());
+        let paced = paced.count();
+        // What came back meanwhile, at both rates.
+        let since = usize::try_from(started.elapsed().as_secs() + 1).unwrap();
+        assert!(paced <= 5 + 8 + 2 * since, "{paced}");
+
+        let places: Vec<_> = (0..20).filter_map(|turn| of(turn).place().ok()).collect();
+        assert_eq!(places.len(), 4);
+        drop(places);
+        assert!(of(0).place().is_ok());
     }
 
     #[test]

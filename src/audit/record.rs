@@ -23,6 +23,9 @@ struct Record<'a> {
     authentication: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on_behalf_of: Option<&'a str>,
+    /// Who pays, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payer: Option<&'a str>,
     source: String,
     action: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +99,7 @@ pub(super) fn body(
         principal: trail.principal.as_deref().map(Principal::name),
         authentication: trail.principal.as_deref().map(Principal::authentication),
         on_behalf_of: trail.on_behalf_of.as_deref(),
+        payer: trail.payer.as_deref().map(Principal::name),
         source: trail.source.to_string(),
         action: trail.action.map(Action::as_str),
         target: trail.target.as_deref(),

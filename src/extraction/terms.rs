@@ -32,6 +32,16 @@ impl Clinical {
         }
     }
 
+    /// The more clinical of both: of who pays, and of who asks.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::RecordSystem, _) | (_, Self::RecordSystem) => Self::RecordSystem,
+            (Self::Person, _) | (_, Self::Person) => Self::Person,
+            (Self::No, Self::No) => Self::No,
+        }
+    }
+
     /// Whether it gets bands where others are refused.
     pub fn is_record_system(self) -> bool {
         self == Self::RecordSystem
@@ -102,5 +112,23 @@ impl Terms {
     /// What a step means for the caller: nothing in shadow mode.
     pub(super) fn effect(&self, step: Step) -> Step {
         if self.enforced { step } else { Step::None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Clinical;
+
+    /// A clinician behind a gateway is no less at a bedside.
+    #[test]
+    fn the_more_clinical_of_two_counts() {
+        for (one, other, both) in [
+            (Clinical::No, Clinical::Person, Clinical::Person),
+            (Clinical::Person, Clinical::No, Clinical::Person),
+            (Clinical::No, Clinical::RecordSystem, Clinical::RecordSystem),
+            (Clinical::No, Clinical::No, Clinical::No),
+        ] {
+            assert_eq!(one.or(other), both);
+        }
     }
 }

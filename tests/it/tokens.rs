@@ -226,6 +226,9 @@ fn certificate_and_token_have_to_belong_together() {
             let record = self::record(&server, &wire);
             assert_eq!(record["principal"], "ward-app", "{case}");
             assert_eq!(record["authentication"], "mtls+jwt", "{case}");
+            // Who holds the certificate pays.
+            let payer = (case == "another's token, bound").then_some("ehr");
+            assert_eq!(record["payer"].as_str(), payer, "{case}");
         }
         book.expect(case, wire.source, &[record]);
     }
