@@ -1,7 +1,7 @@
 //! What one caller asked about one model: the budget of its day, and what its queries look like.
 //!
 //! Keyed hashes and sums only, never a row. Exactly the same steps run as a script in the shared
-//! store (`store.lua`); a test holds one against the other.
+//! store (`src/fleet/enter.lua`); a test holds one against the other.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -105,7 +105,8 @@ pub struct Ledger {
     /// When the next row of a slowed caller is due, Unix milliseconds (GCRA's theoretical arrival
     /// time).
     pace: u64,
-    /// The last row that was refused as a near-duplicate: trying it again is not another one.
+    /// The last row that was refused as a near-duplicate, or answered beyond the budget: trying it
+    /// again is not another one.
     refused: u64,
     told_exhausted: bool,
     /// The step that operators were last told of.
@@ -159,7 +160,12 @@ impl Ledger {
         }
         let detail = terms.effect(after).detail();
         if exhausted || (near.is_some() && terms.enforced) {
-            // Not remembered, or the same row again would be answered in full.
+            // The fingerprint is not remembered, or the same row again would be answered in full.
+            if near.is_none()
+                && std::mem::replace(&mut self.refused, query.fingerprint) != query.fingerprint
+            {
+                self.remember_place(query, seconds);
+            }
             return self.verdict(Ok(detail.min(Detail::Band)), after, events);
         }
         self.remember(query, terms, seconds);
@@ -300,6 +306,10 @@ impl Ledger {
             self.rows.clear();
         }
         self.rows.insert(query.fingerprint);
+        self.remember_place(query, seconds);
+    }
+
+    fn remember_place(&mut self, query: &Query, seconds: u64) {
         let Some(seen) = Seen::of(query, seconds) else {
             return;
         };

@@ -107,7 +107,19 @@ if near_duplicate and enforced and not bands then
 end
 if slowed then pace = math.max(pace, now) + PACE end
 local answer = detail(effect(after))
-if exhausted or (near_duplicate and enforced) then return verdict(0, math.min(answer, 1), 0, after) end
+local function remember_place()
+  if #embedding ~= 32 then return end
+  if #seen / 36 >= MOST then seen = string.sub(seen, 37) end
+  local stamp = seconds - seconds % 2 + (flagged and 1 or 0)
+  redis.call('SET', KEYS[3], seen .. struct.pack('>I4', stamp) .. embedding, 'EX', math.max(window, 60))
+end
+if exhausted or (near_duplicate and enforced) then
+  if not near_duplicate and fingerprint ~= refused then
+    refused = fingerprint
+    remember_place()
+  end
+  return verdict(0, math.min(answer, 1), 0, after)
+end
 
 if rows < 0 and used >= UNBUDGETED then
   redis.call('DEL', KEYS[1])
@@ -115,10 +127,6 @@ end
 redis.call('SADD', KEYS[1], fingerprint)
 used = redis.call('SCARD', KEYS[1])
 redis.call('EXPIRE', KEYS[1], 2 * DAY)
-if #embedding == 32 then
-  if #seen / 36 >= MOST then seen = string.sub(seen, 37) end
-  local stamp = seconds - seconds % 2 + (flagged and 1 or 0)
-  redis.call('SET', KEYS[3], seen .. struct.pack('>I4', stamp) .. embedding, 'EX', math.max(window, 60))
-end
+remember_place()
 if rows >= 0 and used == math.ceil(rows * 4 / 5) then events = bit.bor(events, 1) end
 return verdict(0, answer, 1, after)

@@ -113,6 +113,33 @@ fn a_record_system_goes_on_with_bands() {
     );
 }
 
+/// Copies of one patient are noticed beyond the budget, too; trying the last one again is none.
+#[test]
+fn near_rows_are_counted_beyond_the_budget() {
+    let (mut ledger, terms) = (Ledger::default(), terms(200, Clinical::RecordSystem));
+    for number in 100..300 {
+        ledger.enter(&far(number), &terms, NOON);
+    }
+    let mut noticed = Vec::new();
+    for number in 0..12 {
+        for _ in 0..3 {
+            let verdict = ledger.enter(&near(number), &terms, NOON + number * MINUTE);
+            assert_eq!((verdict.outcome, verdict.used), (Ok(Detail::Band), 200));
+            noticed.push(verdict.events.contains(Event::NearDuplicate));
+        }
+    }
+    assert!(noticed[..12].iter().all(|noticed| !noticed), "{noticed:?}");
+    assert!(noticed[18..].iter().all(|noticed| *noticed), "{noticed:?}");
+    assert_eq!(
+        ledger.current(terms.clinical, NOON / 1000 + 12 * 60),
+        Step::BandsOnly
+    );
+    for number in 0..10_000 {
+        ledger.enter(&far(1000 + number), &terms, NOON + HOUR);
+    }
+    assert!(ledger.seen.len() <= EMBEDDINGS);
+}
+
 #[test]
 fn the_fifth_row_near_four_others_is_refused_and_told_when_to_come_again() {
     let (mut ledger, terms) = (Ledger::default(), terms(200, Clinical::Person));
