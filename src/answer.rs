@@ -74,8 +74,13 @@ impl Disposition {
 
     /// Why, if a prediction leaves because somebody overrode a review.
     pub fn overridden(&self) -> Option<OverrideReason> {
+        self.confirmed().map(Confirmed::reason)
+    }
+
+    /// The override that let a prediction leave.
+    fn confirmed(&self) -> Option<&Confirmed> {
         match self {
-            Self::Predicted(h) => h.confirmed.as_ref().map(Confirmed::reason),
+            Self::Predicted(h) => h.confirmed.as_ref(),
             Self::Review(_)
             | Self::Rejected(_)
             | Self::Refused(_)
@@ -83,6 +88,23 @@ impl Disposition {
             | Self::Exposition(_)
             | Self::Declined { .. }
             | Self::Announced => None,
+        }
+    }
+
+    /// Codes that were found after the review that was overridden: nobody has confirmed them.
+    pub fn unconfirmed(&self) -> Vec<Code> {
+        let Some(confirmed) = self.confirmed() else {
+            return Vec::new();
+        };
+        let mut codes = self.codes();
+        codes.retain(|code| !confirmed.covers(*code));
+        codes
+    }
+
+    /// Notes what is on record now.
+    pub(crate) fn note_recorded(&self) {
+        if let Some(confirmed) = self.confirmed() {
+            confirmed.note_answered();
         }
     }
 

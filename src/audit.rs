@@ -224,6 +224,7 @@ impl AuditLog {
             .append(record::body(trail, &disposition, Some(status)))
             .await
         {
+            disposition.note_recorded();
             return Recorded(answer::write(trail, &disposition));
         }
         drop(disposition);

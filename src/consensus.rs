@@ -44,6 +44,25 @@ pub struct Lost {
     pub member: usize,
     /// How it was lost.
     pub cause: Loss,
+    /// It answered for the row itself; what it was lost on is a copy of the row, pushed within
+    /// measurement uncertainty.
+    pub on_copy: bool,
+}
+
+impl Lost {
+    /// The member, if its output is nothing usable.
+    pub(crate) fn by(member: usize, output: MemberOutput, on_copy: bool) -> Option<Self> {
+        let cause = match output {
+            MemberOutput::Probability(_) => return None,
+            MemberOutput::Invalid => Loss::Invalid,
+            MemberOutput::Failed => Loss::Failed,
+        };
+        Some(Self {
+            member,
+            cause,
+            on_copy,
+        })
+    }
 }
 
 /// How a member was lost.
@@ -70,14 +89,8 @@ impl Loss {
 
 /// The members that gave nothing usable, among all outputs for one row.
 fn lost(outputs: &[MemberOutput]) -> Box<[Lost]> {
-    let lost = outputs.iter().enumerate().filter_map(|(member, output)| {
-        let cause = match output {
-            MemberOutput::Probability(_) => return None,
-            MemberOutput::Invalid => Loss::Invalid,
-            MemberOutput::Failed => Loss::Failed,
-        };
-        Some(Lost { member, cause })
-    });
+    let outputs = outputs.iter().enumerate();
+    let lost = outputs.filter_map(|(member, output)| Lost::by(member, *output, false));
     lost.collect()
 }
 
@@ -137,8 +150,13 @@ pub fn agree(screen: Option<&Screen>, scores: Scores) -> Result<Consensus, Withh
 }
 
 /// What the members gave that is a probability.
-pub(crate) fn probabilities(outputs: &[MemberOutput]) -> Phi<Vec<f64>> {
-    let mut probabilities = Phi::new(Vec::with_capacity(outputs.len()));
+pub(crate) fn probabilities<'o>(
+    outputs: impl IntoIterator<Item = &'o MemberOutput>,
+) -> Phi<Vec<f64>> {
+    let outputs = outputs.into_iter();
+    // As many as there can be: growing would leave a copy behind.
+    let most = outputs.size_hint().1.unwrap_or_default();
+    let mut probabilities = Phi::new(Vec::with_capacity(most));
     for output in outputs {
         if let MemberOutput::Probability(p) = output {
             probabilities.expose_mut().push(f64::from(*p));

@@ -262,8 +262,13 @@ pub enum Words {
     Degraded,
     /// The caller asks in a way that looks like probing.
     CallerUnderReview,
+    /// Nobody saw whether the prediction hangs on the uncertainty of the measurements.
+    Unlooked,
+    /// The prediction hangs on the uncertainty of the measurements; between which bands is not
+    /// for who gets no prediction.
+    Unstable,
     /// The prediction may lie anywhere from one band to another, by index.
-    Unstable {
+    UnstableBetween {
         /// The lowest.
         low: usize,
         /// The highest.

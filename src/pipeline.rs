@@ -16,7 +16,7 @@ use crate::{
     bundle::{LoadedModel, Models},
     clinical, clock, consensus,
     containment::Containment,
-    disposition::{Code, Outcome, Refusal, Rejection},
+    disposition::{Code, Outcome, Refusal, Rejection, ReviewReason},
     drift::Ended,
     extraction::Extraction,
     hardening::{self, Hardened},
@@ -142,16 +142,16 @@ impl Pipeline {
         let disposition = match self.path(trail, call).await {
             Ok(mut hardened) => {
                 if let Some(confirmed) = &hardened.confirmed {
-                    trail.repeated = self.reviews.answered(confirmed);
+                    trail.repeated = confirmed.is_repeat();
                 }
                 if hardened.clearance == Clearance::Attached {
-                    hardened.opened = self.open_review(trail);
+                    hardened.opened = self.open_review(trail, &hardened.reasons);
                 }
                 Disposition::Predicted(hardened)
             }
             Err(Stop::Withheld(mut withheld)) => {
                 if withheld.predictable {
-                    withheld.opened = self.open_review(trail);
+                    withheld.opened = self.open_review(trail, &withheld.reasons);
                 }
                 Disposition::Review(withheld)
             }
@@ -162,9 +162,10 @@ impl Pipeline {
     }
 
     /// Opens a review of the input that the trail is about.
-    fn open_review(&self, trail: &mut Trail) -> Option<Box<Opened>> {
+    fn open_review(&self, trail: &mut Trail, reasons: &[ReviewReason]) -> Option<Box<Opened>> {
         let model = trail.model.as_deref()?;
-        let opened = self.reviews.open(model, trail.tag?)?;
+        let shown: Vec<Code> = reasons.iter().map(|reason| reason.code).collect();
+        let opened = self.reviews.open(model, trail.tag?, &shown)?;
         trail.review = Some(opened.id.clone());
         Some(Box::new(opened))
     }

@@ -58,6 +58,8 @@ pub struct Withheld {
     pub oddness: Option<Box<Phi<Oddness>>>,
     /// The networks that gave no usable output.
     pub lost: Box<[Lost]>,
+    /// The networks were held against each other, and agree: what asks for review comes after it.
+    pub(crate) agreed: bool,
     /// Whether an override would lead to a prediction.
     pub(crate) predictable: bool,
     /// The review, where it may be overridden.
@@ -109,6 +111,7 @@ pub(crate) fn withhold(mut row: Box<Row>, predictable: bool) -> Withheld {
         handling: Box::new(Handling::of(&row)),
         oddness: row.oddness.take().map(Box::new),
         lost: std::mem::take(&mut row.lost),
+        agreed: false,
         predictable,
         opened: None,
     }

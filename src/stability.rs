@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use crate::{
     bundle::model::{Feature, ModelSpec, StabilityPolicy},
-    consensus::{self, Consensus},
+    consensus::{self, Consensus, Lost},
     disposition::{Code, ReviewReason, Words},
-    inference::{Engine, ScoreError},
+    inference::{Engine, MemberOutput, ScoreError},
     phi::Phi,
     review::{self, Clearance, Withheld},
     row::Row,
@@ -94,6 +94,9 @@ pub(crate) fn distance(spec: &ModelSpec, probability: f64) -> f64 {
 pub enum Stability {
     /// The bundle asks for no such screen, or has nothing fitted for it.
     NotConfigured,
+    /// A network that answered for the row did not for a copy of it. A screen that was not run has
+    /// not passed.
+    NotRun,
     /// No edge is near, or no push crosses one.
     Holds,
     /// Bands from the one to the other are within measurement uncertainty.
@@ -130,7 +133,7 @@ pub async fn check_stability(
     screen: Option<&Screen>,
     consensus: Consensus,
 ) -> Result<Stable, Ended> {
-    let (mut row, mut clearance, mean) = consensus.into_parts();
+    let (row, clearance, mean) = consensus.into_parts();
     let spec = Arc::clone(row.spec());
     let policy = spec.stability.policy;
     let pushes = screen
@@ -145,22 +148,50 @@ pub async fn check_stability(
             stability,
         });
     };
-    let mut stability = Stability::Holds;
-    if distance(&spec, *mean.expose()) <= pushes.margin {
-        row = pushed(engine, &spec, pushes, row)
-            .await
-            .map_err(Ended::Unscored)?;
-        let (low, high) = bands(&spec, &row, *mean.expose());
-        if low != high {
-            stability = Stability::Range(low, high);
-            row.reasons.push(ReviewReason::new(
-                Code::Unstable,
-                Vec::new(),
-                Words::Unstable { low, high },
-            ));
-            if policy == StabilityPolicy::Review {
-                (row, clearance) = review::decide(row).map_err(Ended::Withheld)?;
-            }
+    if distance(&spec, *mean.expose()) > pushes.margin {
+        return Ok(Stable {
+            row,
+            clearance,
+            mean,
+            stability: Stability::Holds,
+        });
+    }
+    let row = pushed(engine, &spec, pushes, row).await;
+    let row = row.map_err(Ended::Unscored)?;
+    judge(row, clearance, mean).map_err(Ended::Withheld)
+}
+
+/// What the networks' answers for the copies lead to.
+fn judge(mut row: Box<Row>, mut clearance: Clearance, mean: Phi<f64>) -> Result<Stable, Withheld> {
+    let spec = Arc::clone(row.spec());
+    let reviews = spec.stability.policy == StabilityPolicy::Review;
+    let lost = lost_on_copies(&row);
+    let (low, high) = bands(&spec, &row, *mean.expose());
+    let (stability, reason) = if low != high {
+        let reason = (Code::Unstable, Words::Unstable);
+        (Stability::Range(low, high), Some(reason))
+    } else if lost.is_empty() {
+        (Stability::Holds, None)
+    } else {
+        let reason = (Code::MemberFailed, Words::Unlooked);
+        (Stability::NotRun, reviews.then_some(reason))
+    };
+    if !lost.is_empty() {
+        row.lost = row.lost.iter().copied().chain(lost).collect();
+    }
+    if let Some((code, words)) = reason {
+        row.reasons.push(ReviewReason::new(code, Vec::new(), words));
+        if reviews {
+            (row, clearance) = review::decide(row).map_err(|withheld| Withheld {
+                agreed: true,
+                ..withheld
+            })?;
+        }
+    }
+    // From here on the prediction leaves, and with it its bands.
+    for reason in &mut row.reasons {
+        if reason.words == Words::Unstable {
+            reason.words = Words::UnstableBetween { low, high };
         }
     }
     Ok(Stable {
@@ -189,6 +220,17 @@ async fn pushed(
     engine.score(row).await
 }
 
+/// Members that answered for the row itself and not for every copy of it.
+fn lost_on_copies(row: &Row) -> Vec<Lost> {
+    let own = row.outputs().iter().enumerate();
+    let answered = own.filter(|(_, output)| matches!(output, MemberOutput::Probability(_)));
+    let lost = answered.filter_map(|(member, _)| {
+        let mut copies = row.pushed_outputs().filter_map(|copy| copy.get(member));
+        copies.find_map(|output| Lost::by(member, *output, true))
+    });
+    lost.collect()
+}
+
 /// Lowest and highest band of the row and its copies. The members asked are those that answered
 /// for the row itself: the mean of others would differ for another reason.
 fn bands(spec: &ModelSpec, row: &Row, mean: f64) -> (usize, usize) {
@@ -196,7 +238,9 @@ fn bands(spec: &ModelSpec, row: &Row, mean: f64) -> (usize, usize) {
     let (_, band) = spec.harden(mean);
     row.pushed_outputs()
         .fold((band, band), |(low, high), outputs| {
-            let probabilities = consensus::probabilities(outputs);
+            let both = outputs.iter().zip(row.outputs());
+            let same = both.filter(|(_, own)| matches!(own, MemberOutput::Probability(_)));
+            let probabilities = consensus::probabilities(same.map(|(output, _)| output));
             if probabilities.expose().len() == answered {
                 let (_, band) = spec.harden(consensus::mean(probabilities.expose()));
                 (low.min(band), high.max(band))

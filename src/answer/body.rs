@@ -9,7 +9,7 @@ use crate::{
         model::{ModelSpec, StabilityPolicy},
     },
     consensus::Lost,
-    disposition::{Code, Finding, ReviewReason},
+    disposition::{Code, Finding, ReviewReason, Words},
     hardening::Hardened,
     phi::Phi,
     review::{Clearance, Handling, Opened, OverrideReason, Withheld},
@@ -26,6 +26,9 @@ pub(super) struct Answer<'a> {
     /// A person let the prediction leave, although a screen had flagged the input.
     #[serde(skip_serializing_if = "Option::is_none")]
     overridden: Option<bool>,
+    /// Codes found after the review that was overridden: nobody has looked at them yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unconfirmed: Vec<&'static str>,
     model: Option<ModelName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prediction: Option<Prediction<'a>>,
@@ -53,6 +56,11 @@ impl<'a> Answer<'a> {
             id: &trail.id,
             disposition: disposition.outcome().as_str(),
             overridden: (hardened.clearance == Clearance::Overridden).then_some(true),
+            unconfirmed: disposition
+                .unconfirmed()
+                .iter()
+                .map(|c| c.as_str())
+                .collect(),
             model: model(trail),
             prediction: Some(Prediction {
                 outcome: &spec.outcome.name,
@@ -62,7 +70,7 @@ impl<'a> Answer<'a> {
                 band: hardened.band(),
                 range: match hardened.stability {
                     Stability::Range(low, high) => Some([spec.band(low), spec.band(high)]),
-                    Stability::Holds | Stability::NotConfigured => None,
+                    Stability::Holds | Stability::NotRun | Stability::NotConfigured => None,
                 },
             }),
             reasons: reasons(trail.language, spec, &hardened.reasons),
@@ -72,7 +80,8 @@ impl<'a> Answer<'a> {
                 &hardened.reasons,
                 hardened.handling,
                 hardened.oddness.is_some(),
-                Some((hardened.stability, &hardened.lost)),
+                Scored::Predicted(hardened.stability),
+                &hardened.lost,
             ),
             lost_members: names(spec, &hardened.lost),
             scores: Scores::new(trail, hardened.oddness.as_deref(), hardened.spread.as_ref()),
@@ -90,6 +99,7 @@ impl<'a> Answer<'a> {
             id: &trail.id,
             disposition: disposition.outcome().as_str(),
             overridden: None,
+            unconfirmed: Vec::new(),
             model: model(trail),
             prediction: None,
             reasons: reasons(trail.language, spec, &withheld.reasons),
@@ -99,7 +109,11 @@ impl<'a> Answer<'a> {
                 &withheld.reasons,
                 *withheld.handling,
                 withheld.oddness.is_some(),
-                None,
+                Scored::Withheld {
+                    agreed: withheld.agreed,
+                    pushes: trail.model.as_deref().is_some_and(looks_at_stability),
+                },
+                &withheld.lost,
             ),
             lost_members: names(spec, &withheld.lost),
             scores: Scores::new(trail, withheld.oddness.as_deref(), None),
@@ -223,6 +237,25 @@ struct Screening<'a> {
     imputed: Vec<&'a str>,
 }
 
+/// How far the networks were asked.
+#[derive(Clone, Copy)]
+enum Scored {
+    /// There is a prediction.
+    Predicted(Stability),
+    /// There is none.
+    Withheld {
+        /// The networks agree.
+        agreed: bool,
+        /// The model looks at stability, if it comes to it.
+        pushes: bool,
+    },
+}
+
+fn looks_at_stability(model: &LoadedModel) -> bool {
+    let off = model.spec().stability.policy == StabilityPolicy::Off;
+    !off && model.screen().is_some_and(|s| s.stability().is_some())
+}
+
 /// Said in place of a probability, whatever the limit is.
 const BANDS_ONLY: &str = "bands-only";
 const PASS: &str = "pass";
@@ -238,7 +271,8 @@ impl<'a> Screening<'a> {
         reasons: &[ReviewReason],
         handling: Handling,
         compared: bool,
-        scored: Option<(Stability, &[Lost])>,
+        scored: Scored,
+        lost: &[Lost],
     ) -> Self {
         let screen = |codes: &[Code]| {
             let found = reasons.iter().any(|r| codes.contains(&r.code));
@@ -250,25 +284,30 @@ impl<'a> Screening<'a> {
                 .map(|f| f.name.as_str())
                 .collect()
         };
-        let agreement = match screen(&[Code::Disagreement, Code::MemberFailed]) {
-            REVIEW => REVIEW,
-            _ if spec.agreement.is_none() => NOT_CONFIGURED,
-            other => match scored {
-                None => NOT_RUN,
-                Some((_, [])) => other,
-                // Of those that are left; the others may have said otherwise.
-                Some((_, [_, ..])) => DEGRADED,
-            },
+        // A member that is lost on a copy has been held against the others.
+        let disagrees = |r: &ReviewReason| {
+            r.code == Code::Disagreement
+                || (r.code == Code::MemberFailed && r.words != Words::Unlooked)
+        };
+        let agreement = if reasons.iter().any(disagrees) {
+            REVIEW
+        } else if spec.agreement.is_none() {
+            NOT_CONFIGURED
+        } else if matches!(scored, Scored::Withheld { agreed: false, .. }) {
+            NOT_RUN
+        } else if lost.iter().any(|lost| !lost.on_copy) {
+            // Of those that are left; the others may have said otherwise.
+            DEGRADED
+        } else {
+            PASS
         };
         let robustness = match scored {
-            None if spec.stability.policy == StabilityPolicy::Off => NOT_CONFIGURED,
-            None => match screen(&[Code::Unstable]) {
-                REVIEW => REVIEW,
-                _ => NOT_RUN,
-            },
-            Some((Stability::NotConfigured, _)) => NOT_CONFIGURED,
-            Some((Stability::Holds, _)) => PASS,
-            Some((Stability::Range(..), _)) => UNSTABLE,
+            Scored::Withheld { pushes: false, .. }
+            | Scored::Predicted(Stability::NotConfigured) => NOT_CONFIGURED,
+            Scored::Withheld { .. } if screen(&[Code::Unstable]) == REVIEW => REVIEW,
+            Scored::Withheld { .. } | Scored::Predicted(Stability::NotRun) => NOT_RUN,
+            Scored::Predicted(Stability::Holds) => PASS,
+            Scored::Predicted(Stability::Range(..)) => UNSTABLE,
         };
         Self {
             ranges: screen(&[Code::OutsideExpected]),

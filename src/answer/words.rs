@@ -123,9 +123,11 @@ impl Language {
             Words::Disagreement => self.say("disagreement", &[]),
             Words::NoQuorum => self.say("no-quorum", &[]),
             Words::Degraded => self.say("degraded", &[]),
-            Words::Unstable { low, high } => {
+            Words::Unlooked => self.say("unlooked", &[]),
+            Words::Unstable => self.say("unstable", &[]),
+            Words::UnstableBetween { low, high } => {
                 let bands = [("low", spec.band(*low)), ("high", spec.band(*high))];
-                self.say("unstable", &bands)
+                self.say("unstable-between", &bands)
             }
         }
     }

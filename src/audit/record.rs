@@ -57,6 +57,9 @@ struct Record<'a> {
     /// The prediction left although a screen had flagged the input.
     #[serde(skip_serializing_if = "is_false")]
     overridden: bool,
+    /// Codes found after the review that is overridden: it showed others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unconfirmed: Vec<&'static str>,
     /// The same override had been answered before.
     #[serde(skip_serializing_if = "is_false")]
     repeat: bool,
@@ -117,6 +120,11 @@ pub(super) fn body(
         patient: trail.patient.as_deref(),
         review: trail.review.as_deref(),
         overridden: disposition.is_overridden(),
+        unconfirmed: disposition
+            .unconfirmed()
+            .iter()
+            .map(|c| c.as_str())
+            .collect(),
         repeat: trail.repeated,
         events: trail.events.iter().map(Event::as_str).collect(),
         response: (trail.step > Step::None).then(|| trail.step.as_str()),

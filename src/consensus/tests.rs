@@ -126,6 +126,7 @@ fn the_bundle_says_how_many_may_be_lost_and_what_then() {
     let first = Lost {
         member: 0,
         cause: Loss::Failed,
+        on_copy: false,
     };
     assert_eq!(*hardened.lost, [first]);
 
@@ -137,6 +138,7 @@ fn the_bundle_says_how_many_may_be_lost_and_what_then() {
     let second = Lost {
         member: 1,
         cause: Loss::Invalid,
+        on_copy: false,
     };
     assert_eq!(*withheld.lost, [second]);
 

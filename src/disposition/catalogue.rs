@@ -78,8 +78,11 @@ the screens found, each with its `code`, the `features` that drove it (the first
 its `pointer`; `features` only where there are several) and a `message` in words for a clinician.
 `ATYPICAL` also has `findings`: for each of its features, ranked, the value given, the value typical
 given the others, and their unit. It is the one reason that repeats values, which are the caller's own.
-Reasons come by screen, within a screen in the order of the model's features or rules. `screening`
-names each screen with `pass`, `review`, `not_run` or `not_configured`.
+Reasons come in the order of their codes in the table above, within a code in the order of the model's
+features or rules. `screening` names each screen with `pass`, `review`, `not_run` (an earlier screen
+asked for review, or a network failed on it) or `not_configured`; `agreement` may be `degraded` (of the
+networks that are left), `robustness` `unstable`. `UNSTABLE` is a review only where the model's
+`stability.policy` is `review`; by default the answer is `predicted`, with `prediction.range`.
 ";
 
 const HANDSHAKE: &str = "

@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::token::{BYTES, Token};
 
 /// Why a person lets a prediction leave for an input that a screen flagged. Codes are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OverrideReason {
     /// Looked at the values named; they are this patient's, as measured.
     ConfirmedByClinician,

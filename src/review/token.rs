@@ -1,6 +1,7 @@
 //! Review tokens: a MAC, so that a review can be overridden though nothing of it is kept.
 //!
-//! A token is `version | expiry | model | input | MAC`, base64url. *Model* is a tag of the bundle's
+//! A token is `version | expiry | codes | model | input | MAC`, base64url. *Codes* are those that the
+//! review showed, so that an override can say what was found since. *Model* is a tag of the bundle's
 //! digest and *input* one of the model's name and every value, as the screens saw it. Both, and
 //! the MAC over all of it and the tenant, are HMAC-SHA-256 under a key that is derived from the
 //! fleet key for this purpose alone, so that every replica takes the tokens of every other. The
@@ -10,7 +11,12 @@
 //! The tags are in the token so that each way of not holding has its own answer. They say nothing
 //! to who has no key.
 
-use std::{collections::HashMap, fmt, sync::Mutex, sync::PoisonError, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
@@ -30,15 +36,37 @@ use crate::{
     schema::Observed,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TAG: usize = 16;
 const MAC: usize = 32;
-/// What the MAC is over, besides the tenant: version, expiry, model, input.
-const SIGNED: usize = 1 + 8 + 2 * TAG;
+/// What the MAC is over, besides the tenant: version, expiry, codes, model, input.
+const SIGNED: usize = 1 + 8 + 2 + 2 * TAG;
 /// Bytes of a token.
 pub(super) const BYTES: usize = SIGNED + MAC;
 /// Overrides remembered at most; beyond it a repeat is not recognised as one.
 const MEMORY: usize = 65_536;
+
+/// The codes of reviews, each with its bit in a token.
+const CODES: [Code; 8] = [
+    Code::OutsideExpected,
+    Code::TooMuchMissing,
+    Code::ImplausibleCombination,
+    Code::Atypical,
+    Code::CallerUnderReview,
+    Code::Disagreement,
+    Code::MemberFailed,
+    Code::Unstable,
+];
+
+fn bits(codes: impl IntoIterator<Item = Code>) -> u16 {
+    codes.into_iter().fold(0, |bits, code| {
+        let place = CODES.iter().position(|c| *c == code);
+        bits | place.map_or(0, |place| 1 << place)
+    })
+}
+
+/// Overrides that were answered, with the reason that was given and when their token expires.
+type Answered = Arc<Mutex<HashMap<(Identifier, OverrideReason), u64>>>;
 
 /// A keyed hash of what was judged.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,11 +117,18 @@ pub struct Opened {
 
 /// Somebody with the right to it says that this input is right; made only by
 /// [`Reviews::confirm`].
-#[derive(Debug)]
 pub struct Confirmed {
     id: Identifier,
     expires: u64,
     reason: OverrideReason,
+    shown: u16,
+    answered: Answered,
+}
+
+impl fmt::Debug for Confirmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confirmed").finish_non_exhaustive()
+    }
 }
 
 impl Confirmed {
@@ -106,6 +141,31 @@ impl Confirmed {
     pub fn reason(&self) -> OverrideReason {
         self.reason
     }
+
+    /// Whether the review showed this code to who overrode it.
+    pub fn covers(&self, code: Code) -> bool {
+        self.shown & bits([code]) != 0
+    }
+
+    /// Whether the same override, for the same reason, had been answered, as far as this replica
+    /// remembers.
+    pub fn is_repeat(&self) -> bool {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.contains_key(&(self.id.clone(), self.reason))
+    }
+
+    /// Notes that it is answered, once that is on record: what is not has no repeat. Only the
+    /// token's hash is kept, until the token expires.
+    pub fn note_answered(&self) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.len() >= MEMORY {
+            let now = clock::since_epoch().as_secs();
+            answered.retain(|_, expires| *expires > now);
+        }
+        if answered.len() < MEMORY {
+            answered.insert((self.id.clone(), self.reason), self.expires);
+        }
+    }
 }
 
 /// Opens reviews, and says which overrides hold.
@@ -114,7 +174,7 @@ pub struct Reviews {
     keys: Vec<hmac::Key>,
     tenant: String,
     lifetime: Duration,
-    used: Mutex<HashMap<Identifier, u64>>,
+    answered: Answered,
 }
 
 impl fmt::Debug for Reviews {
@@ -134,7 +194,7 @@ impl Reviews {
                 .collect(),
             tenant: config.tenant.clone(),
             lifetime: config.lifetime(),
-            used: Mutex::default(),
+            answered: Answered::default(),
         }
     }
 
@@ -143,18 +203,19 @@ impl Reviews {
         self.keys.first().map(|key| input_tag(key, row))
     }
 
-    /// Opens a review of the input with this tag.
-    pub fn open(&self, model: &LoadedModel, input: Tag) -> Option<Opened> {
-        self.open_at(clock::since_epoch(), model.digest(), input)
+    /// Opens a review of the input with this tag, which shows these codes.
+    pub fn open(&self, model: &LoadedModel, input: Tag, shown: &[Code]) -> Option<Opened> {
+        self.open_at(clock::since_epoch(), model.digest(), input, shown)
     }
 
-    fn open_at(&self, now: Duration, model: &str, input: Tag) -> Option<Opened> {
+    fn open_at(&self, now: Duration, model: &str, input: Tag, shown: &[Code]) -> Option<Opened> {
         let key = self.keys.first()?;
         // Whole seconds, upwards: a token of one second lasts at least that.
         let expires = (now + self.lifetime).as_secs().saturating_add(1);
         let mut token = Vec::with_capacity(BYTES);
         token.push(VERSION);
         token.extend_from_slice(&expires.to_be_bytes());
+        token.extend_from_slice(&bits(shown.iter().copied()).to_be_bytes());
         token.extend_from_slice(&model_tag(key, model).0);
         token.extend_from_slice(&input.0);
         let mac = self.mac(key, &token);
@@ -213,24 +274,9 @@ impl Reviews {
             id: token.id(),
             expires: fields.expires,
             reason: claim.reason,
+            shown: fields.shown,
+            answered: Arc::clone(&self.answered),
         })
-    }
-
-    /// Notes that an override was answered; whether it had been before, as far as this replica
-    /// remembers. Only the token's hash is kept, until the token expires.
-    pub fn answered(&self, confirmed: &Confirmed) -> bool {
-        let now = clock::since_epoch().as_secs();
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.contains_key(&confirmed.id) {
-            return true;
-        }
-        if used.len() >= MEMORY {
-            used.retain(|_, expires| *expires > now);
-        }
-        if used.len() < MEMORY {
-            used.insert(confirmed.id.clone(), confirmed.expires);
-        }
-        false
     }
 
     fn mac(&self, key: &hmac::Key, signed: &[u8]) -> hmac::Tag {
@@ -246,6 +292,7 @@ impl Reviews {
 /// A token's content.
 struct Fields {
     expires: u64,
+    shown: u16,
     model: Tag,
     input: Tag,
 }
@@ -254,10 +301,12 @@ impl Fields {
     fn of(signed: &[u8]) -> Option<Self> {
         let (version, rest) = signed.split_first()?;
         let (expires, rest) = rest.split_first_chunk()?;
+        let (shown, rest) = rest.split_first_chunk()?;
         let (model, rest) = rest.split_first_chunk()?;
         let input = rest.try_into().ok()?;
         (*version == VERSION).then_some(Self {
             expires: u64::from_be_bytes(*expires),
+            shown: u16::from_be_bytes(*shown),
             model: Tag(*model),
             input: Tag(input),
         })

@@ -1,16 +1,15 @@
 //! Finds the patterns of signs that [`super::check_stability`] uses, and measures what they find.
 //!
-//! For each patient near an edge the worst corner upwards and downwards is searched for: the signs
+//! For each patient the worst corner upwards and downwards is searched for: the signs
 //! of the effects of single pushes, then single flips as long as they help. Patients with similar
-//! corners are gathered (k-means), and the majority's signs of each group are a candidate, never
+//! corners, of those who can be moved, are gathered (k-means), and the majority's signs of each group are a candidate, never
 //! one patient's. Of the candidates those are kept that together move most of the patients who can
 //! be moved, the most useful first.
 
 use std::sync::Arc;
 
-use rand::{RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use super::{MAX_PUSHES, distance, push};
 use crate::{
@@ -23,18 +22,19 @@ use crate::{
     screening::reference::RawStability,
 };
 
-/// Patients are searched if their prediction is this close to an edge.
-const SEARCHED: f64 = 0.05;
-/// Patients searched at most.
-const MOST: usize = 1000;
-/// Of the unstable patients so many lie within the margin that is fitted.
-const WITHIN: f64 = 0.95;
+mod measure;
+use measure::MOST_DIMENSIONS;
+pub use measure::{Edge, Measured};
+
+/// Patients searched at most, drawn from all there are.
+const MOST: usize = 5000;
+/// Of the patients who can be moved, however far from an edge, so many lie within the margin that
+/// is fitted.
+const WITHIN: f64 = 0.98;
 /// A pattern is the majority's of at least so many searches.
 const GROUP: usize = 5;
 /// Rows the networks are given at once.
 const ROWS: usize = 4096;
-/// Corners are searched exhaustively for so many features at most.
-const MOST_DIMENSIONS: usize = 20;
 
 /// Why nothing was fitted or measured.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +231,12 @@ impl<'a> Networks<'a> {
         Ok((signs, best * direction))
     }
 
+    /// The corners found upwards and downwards.
+    async fn worst(&self, case: &Case, usual: &[i8]) -> Result<[(Vec<i8>, f64); 2], ScoreError> {
+        let up = self.climb(case, 1.0, usual).await?;
+        Ok([up, self.climb(case, -1.0, usual).await?])
+    }
+
     /// The signs that raise most patients' probability.
     async fn usual(&self, cases: &[Case]) -> Result<Vec<i8>, ScoreError> {
         let mut signs = vec![0_i8; self.spec.features.len()];
@@ -269,21 +275,17 @@ impl<'a> Networks<'a> {
         if self.spec.features.iter().all(|f| f.uncertainty.is_none()) {
             return Err(StabilityError::NoUncertainty);
         }
-        let mut near = self.cases(rows).await?;
-        near.retain(|case| distance(self.spec, case.probability) <= SEARCHED);
-        near.truncate(MOST);
-        let usual = self.usual(&near).await?;
+        let mut cases = self.cases(rows).await?;
+        cases.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        cases.truncate(MOST);
+        let usual = self.usual(&cases).await?;
         let mut corners = Vec::new();
         let mut unstable = Vec::new();
-        for case in near {
+        for case in cases {
+            let found = self.worst(&case, &usual).await?;
             let band = self.band(case.probability);
-            let mut moved = false;
-            for direction in [1.0, -1.0] {
-                let (signs, probability) = self.climb(&case, direction, &usual).await?;
-                moved |= self.band(probability) != band;
-                corners.push(signs);
-            }
-            if moved {
+            if found.iter().any(|(_, p)| self.band(*p) != band) {
+                corners.extend(found.map(|(signs, _)| signs));
                 unstable.push(case);
             }
         }
@@ -345,100 +347,6 @@ impl<'a> Networks<'a> {
             }
         }
         Ok(chosen)
-    }
-
-    /// Holds these patterns against every corner, for each row within the margin.
-    ///
-    /// # Errors
-    /// [`StabilityError`].
-    pub async fn measure<'r>(
-        &self,
-        rows: impl Iterator<Item = &'r [f64]>,
-        stability: &RawStability,
-    ) -> Result<Measured, StabilityError> {
-        let cases = self.cases(rows).await?;
-        let mut measured = Measured {
-            rows: cases.len(),
-            margin: stability.margin,
-            pushes: stability.pushes.len(),
-            ..Measured::default()
-        };
-        let near = |case: &&Case| distance(self.spec, case.probability) <= stability.margin;
-        for case in cases.iter().filter(near) {
-            let band = self.band(case.probability);
-            let pushed = self.probabilities(case, &stability.pushes).await?;
-            let named = pushed.iter().any(|p| self.band(*p) != band);
-            let unstable = named || self.some_corner_differs(case, band).await?;
-            measured.near += 1;
-            measured.unstable += usize::from(unstable);
-            measured.named += usize::from(named);
-        }
-        Ok(measured)
-    }
-
-    /// Whether at any corner of the uncertainties the band is another. (A pattern that moved the
-    /// case is a corner already.)
-    async fn some_corner_differs(&self, case: &Case, band: usize) -> Result<bool, StabilityError> {
-        let dimensions = case.movable.len();
-        if dimensions > MOST_DIMENSIONS {
-            return Err(StabilityError::TooManyCorners);
-        }
-        let base: Vec<f32> = single(&case.values).collect();
-        let ends: Vec<(usize, f32, f32)> = case
-            .movable
-            .iter()
-            .filter_map(|&index| {
-                let (feature, value) = (self.spec.features.get(index)?, case.values.get(index)?);
-                let end = |sign| narrow(push(feature, sign, *value));
-                Some((index, end(-1.0), end(1.0)))
-            })
-            .collect();
-        let corners = 1_usize << dimensions;
-        for first in (0..corners).step_by(ROWS) {
-            let mut inputs = Vec::with_capacity(ROWS * base.len());
-            for corner in first..corners.min(first + ROWS) {
-                let at = inputs.len();
-                inputs.extend_from_slice(&base);
-                for (bit, (index, low, high)) in ends.iter().enumerate() {
-                    if let Some(slot) = inputs.get_mut(at + index) {
-                        *slot = if corner >> bit & 1 == 1 { *high } else { *low };
-                    }
-                }
-            }
-            if self
-                .means(inputs)
-                .await?
-                .iter()
-                .any(|p| self.band(*p) != band)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// What patterns find of what an exhaustive search over corners finds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Measured {
-    /// Rows that were predicted.
-    pub rows: usize,
-    /// How close to an edge a prediction is looked at.
-    pub margin: f64,
-    /// Patterns evaluated for each of those.
-    pub pushes: usize,
-    /// Predictions within the margin.
-    pub near: usize,
-    /// Of these, predictions whose band is another at some corner.
-    pub unstable: usize,
-    /// Of these, predictions that the patterns name.
-    pub named: usize,
-}
-
-impl Measured {
-    /// The share of unstable predictions that is named.
-    pub fn share(&self) -> f64 {
-        count(self.named) / count(self.unstable)
     }
 }
 

@@ -1,7 +1,15 @@
-//! Pushes, and what they find. The networks' part is in `tests/stability`.
+//! Pushes, and what they find. The networks' part is in
+//! `tests/it/stability.rs`.
 
 use super::*;
-use crate::{screening::reference::RawStability, specimens};
+use serde_json::json;
+
+use crate::{
+    inference::Scored,
+    schema,
+    screening::reference::RawStability,
+    specimens::{self, Body},
+};
 
 /// A consensus that nobody looked at for stability.
 pub(crate) fn unlooked(consensus: Consensus) -> Stable {
@@ -56,4 +64,77 @@ fn patterns_are_checked_when_they_are_read() {
     ] {
         assert!(Pushes::new(&wrong, 2).is_err(), "{wrong:?}");
     }
+}
+
+/// A row for which the two members said `own`, and for one copy of it `copy`.
+fn judged(
+    policy: &str,
+    own: [MemberOutput; 2],
+    copies: &[[MemberOutput; 2]],
+) -> Result<Stable, Withheld> {
+    let spec = specimens::icu_with(|m| m["stability"] = json!({"policy": policy})).unwrap();
+    let mut row = schema::parse(&spec, &Body::icu().bytes())
+        .unwrap()
+        .into_row();
+    for (member, output) in own.into_iter().enumerate() {
+        row.set_output(member, 0, output);
+    }
+    let mean = consensus::mean(consensus::probabilities(row.outputs()).expose());
+    row.push(copies.len(), |_, _, value| value);
+    for (copy, outputs) in copies.iter().enumerate() {
+        for (member, output) in outputs.iter().enumerate() {
+            row.set_output(member, copy, *output);
+        }
+    }
+    judge(row, Clearance::Clear, Phi::new(mean))
+}
+
+const P: fn(f32) -> MemberOutput = MemberOutput::Probability;
+
+#[test]
+fn a_copy_that_a_member_did_not_answer_was_not_looked_at() {
+    for bad in [MemberOutput::Failed, MemberOutput::Invalid] {
+        // Not even when the other member answers for it, or for another copy both do.
+        for copies in [
+            vec![[P(0.14), bad]],
+            vec![[P(0.14), P(0.14)], [bad, P(0.14)]],
+        ] {
+            let stable = judged("annotate", [P(0.14), P(0.14)], &copies).unwrap();
+            assert_eq!(stable.stability, Stability::NotRun);
+            assert!(stable.row.reasons.is_empty());
+            let lost = &stable.row.lost;
+            assert!(lost.len() == 1 && lost[0].on_copy, "{lost:?}");
+
+            let withheld = judged("review", [P(0.14), P(0.14)], &copies).unwrap_err();
+            let reason = &withheld.reasons[0];
+            assert_eq!(
+                (reason.code, reason.words),
+                (Code::MemberFailed, Words::Unlooked)
+            );
+            assert!(withheld.agreed && withheld.predictable && withheld.lost.len() == 1);
+        }
+    }
+    let stable = judged("review", [P(0.14), P(0.14)], &[[P(0.14), P(0.14)]]).unwrap();
+    assert_eq!(stable.stability, Stability::Holds);
+}
+
+#[test]
+fn row_and_copy_are_the_same_members_means() {
+    // As many answered for the copy, and others: their mean says nothing about the row's.
+    let failed = MemberOutput::Failed;
+    let stable = judged("annotate", [P(0.14), failed], &[[failed, P(0.9)]]).unwrap();
+    assert_eq!(stable.stability, Stability::NotRun);
+    // Who was lost on the row is not asked about its copies.
+    let stable = judged("annotate", [P(0.14), failed], &[[P(0.14), P(0.9)]]).unwrap();
+    assert_eq!(stable.stability, Stability::Holds);
+}
+
+#[test]
+fn no_band_is_in_a_withheld_review() {
+    let copies = [[P(0.2), P(0.2)]];
+    let withheld = judged("review", [P(0.14), P(0.14)], &copies).unwrap_err();
+    assert_eq!(withheld.reasons[0].words, Words::Unstable);
+    let stable = judged("annotate", [P(0.14), P(0.14)], &copies).unwrap();
+    let words = Words::UnstableBetween { low: 1, high: 2 };
+    assert_eq!(stable.row.reasons[0].words, words);
 }

@@ -122,3 +122,38 @@ fn a_quorum_is_reviewed_by_default_and_may_be_overridden() {
     assert_eq!(answer["lost_members"], json!(["faulty"]));
     assert_eq!(answer["prediction"]["band"], "low");
 }
+
+#[test]
+fn what_nobody_has_confirmed_is_said_apart() {
+    let mut site = Site::administrable();
+    let mut files = pair(&json!({"max_logit_spread": 20, "alpha": 0.01, "quorum": 1}));
+    let mut model: Value = serde_json::from_slice(&files["model.json"]).unwrap();
+    model["features"][0]["expected"] = json!({"min": -100, "max": 10});
+    files.insert("model.json".to_owned(), model.to_string().into_bytes());
+    site.add_bundle("pair", 1, files);
+    let mut server = Server::start(&site);
+    let overridden = |review: &Value, body: &str| {
+        let mut body: Value = serde_json::from_str(body).unwrap();
+        body["review"] = json!({"token": review["review"]["token"],
+            "reason_code": "CONFIRMED_BY_CLINICIAN"});
+        ask(&server, &site, &body.to_string())
+    };
+    // The networks were not asked; only after the override is it known that one fails.
+    let review = ask(&server, &site, FAILING);
+    assert_eq!(review["reasons"].as_array().unwrap().len(), 1, "{review}");
+    assert_eq!(review["reasons"][0]["code"], "OUTSIDE_EXPECTED");
+    let answer = overridden(&review, FAILING);
+    assert_eq!(answer["overridden"], true, "{answer}");
+    assert_eq!(answer["unconfirmed"], json!(["MEMBER_FAILED"]));
+    assert_eq!(answer["reasons"][1]["code"], "MEMBER_FAILED");
+    // Here the review itself said so.
+    let review = ask(&server, &site, NAN);
+    assert_eq!(review["reasons"][0]["code"], "MEMBER_FAILED", "{review}");
+    let answer = overridden(&review, NAN);
+    assert_eq!(answer["overridden"], true, "{answer}");
+    assert!(answer.get("unconfirmed").is_none());
+    server.stop();
+    let records = server.records();
+    assert_eq!(records[1]["unconfirmed"], json!(["MEMBER_FAILED"]));
+    assert!(records[3].get("unconfirmed").is_none());
+}

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, Wire, client, icu_patients, model_source, post};
+use crate::harness::{Server, Site, Wire, client, icu_patients, model_source, post, request};
 
 const PREDICT: &str = "/v1/models/icu-mortality/predict";
 
@@ -35,6 +35,30 @@ fn unstable(answers: &[Value]) -> Vec<usize> {
         reasons.is_some_and(|r| r.iter().any(|r| r["code"] == "UNSTABLE"))
     };
     (0..answers.len()).filter(|i| named(&answers[*i])).collect()
+}
+
+/// Who gets no prediction learns nothing of its bands, in no language.
+fn no_band_is_named(server: &Server, site: &Site, patient: &Value) {
+    for language in ["en", "de"] {
+        let mut wire = Wire::open(server, &client(site, "clinician"));
+        let headers = format!("Content-Type: application/json\r\nAccept-Language: {language}\r\n");
+        wire.send(&request(
+            "POST",
+            PREDICT,
+            &headers,
+            patient.to_string().as_bytes(),
+        ));
+        let answer = wire.answer().json();
+        assert_eq!(answer["reasons"][0]["code"], "UNSTABLE", "{answer}");
+        let mut text = answer;
+        // Random text, in which any letters may stand.
+        text["review"]["token"] = json!("");
+        let text = text.to_string();
+        // "very low" and "very high" are found by these too.
+        for band in ["low", "moderate", "high"] {
+            assert!(!text.contains(band), "{band} is in {text}");
+        }
+    }
 }
 
 #[test]
@@ -76,8 +100,10 @@ fn what_is_unstable_is_annotated_reviewed_or_not_looked_for() {
         let answer = &reviewed[index];
         assert_eq!(answer["disposition"], "review", "{answer}");
         assert_eq!(answer["screening"]["robustness"], "review");
+        assert_eq!(answer["screening"]["agreement"], "pass");
         assert!(answer.get("prediction").is_none() && answer["review"]["token"].is_string());
     }
+    no_band_is_named(&server, &site, &icu_patients()[found[0]]);
 
     let (site, server) = serve("off");
     let off = answers(&site, &server);

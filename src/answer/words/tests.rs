@@ -93,7 +93,13 @@ fn reasons() -> Vec<ReviewReason> {
         reason(Code::Disagreement, vec![], Words::Disagreement),
         reason(Code::MemberFailed, vec![], Words::NoQuorum),
         reason(Code::MemberFailed, vec![], Words::Degraded),
-        reason(Code::Unstable, vec![], Words::Unstable { low: 0, high: 2 }),
+        reason(Code::MemberFailed, vec![], Words::Unlooked),
+        reason(Code::Unstable, vec![], Words::Unstable),
+        reason(
+            Code::Unstable,
+            vec![],
+            Words::UnstableBetween { low: 0, high: 2 },
+        ),
     ]
 }
 

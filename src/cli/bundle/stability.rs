@@ -155,7 +155,7 @@ fn report(
 ) -> Result<(), Failure> {
     let of = arguments.member.as_deref().unwrap_or("the whole model");
     if arguments.json {
-        let share = measured.map(|m| m.share());
+        let share = measured.as_ref().map(Measured::share);
         let report = json!({"of": of, "margin": stability.margin,
             "pushes": stability.pushes.len(), "measured": measured, "share": share});
         return print(&report.to_string());
@@ -167,13 +167,21 @@ fn report(
     let Some(m) = measured else { return Ok(()) };
     print(&format!(
         "unseen rows           {}\n\
-         near an edge          {}\n\
-         unstable at a corner  {}\n\
+         within the margin     {}\n\
+         unstable at a corner  {}, {} of them within the margin\n\
          of these named        {} ({:.3})",
         m.rows,
         m.near,
         m.unstable,
+        m.unstable_near,
         m.named,
         m.share()
-    ))
+    ))?;
+    for edge in &m.edges {
+        let (at, unstable, named) = (edge.at, edge.unstable, edge.named);
+        print(&format!(
+            "  nearest edge {at:<8} {unstable} unstable, {named} named"
+        ))?;
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
 use crate::{
+    disposition::Outcome,
     schema,
     specimens::{self, Body},
 };
@@ -38,7 +39,8 @@ fn row(body: &Body) -> Box<Row> {
 
 fn open(reviews: &Reviews, body: &Body) -> String {
     let tag = reviews.tag(&row(body)).unwrap();
-    reviews.open_at(NOW, "d1", tag).unwrap().token
+    let shown = [Code::OutsideExpected];
+    reviews.open_at(NOW, "d1", tag, &shown).unwrap().token
 }
 
 fn confirm(
@@ -56,7 +58,7 @@ fn confirm(
 fn the_same_input_may_be_overridden_until_the_token_expires() {
     let (mine, body) = (reviews(&[ONE], "a"), Body::icu());
     let token = open(&mine, &body);
-    assert_eq!(token.len(), 98);
+    assert_eq!(token.len(), 100);
     for later in [0, 1, 3600] {
         assert!(confirm(&mine, later, "d1", &body, &token).is_ok());
     }
@@ -114,7 +116,7 @@ fn no_bit_of_a_token_may_change() {
             Code::ReviewTokenInvalid
         );
     }
-    for garbage in ["", "x", "not base64url!", &"A".repeat(97), &"A".repeat(99)] {
+    for garbage in ["", "x", "not base64url!", &"A".repeat(98), &"A".repeat(101)] {
         assert_eq!(
             confirm(&mine, 0, "d1", &body, garbage).unwrap_err(),
             Code::ReviewTokenInvalid
@@ -140,9 +142,28 @@ fn a_repeat_is_recognised() {
     let token = open(&mine, &body);
     let confirmed = confirm(&mine, 0, "d1", &body, &token).unwrap();
     assert_eq!(confirmed.reason(), REASON);
-    assert!(!mine.answered(&confirmed));
-    assert!(mine.answered(&confirm(&mine, 1, "d1", &body, &token).unwrap()));
+    assert!(!confirmed.is_repeat());
+    // Not before it was answered, which it is not while it cannot be recorded.
+    assert!(!confirm(&mine, 1, "d1", &body, &token).unwrap().is_repeat());
+    confirmed.note_answered();
+    assert!(confirm(&mine, 1, "d1", &body, &token).unwrap().is_repeat());
+    // For another reason it is not the same override.
+    let claim = Claim::new(&token, OverrideReason::ExplainedByCondition);
+    let another = mine.confirm_at(NOW, "d1", &row(&body), &claim).unwrap();
+    assert!(!another.is_repeat());
     let other = open(&mine, &body.clone().with("temperature", "38"));
     let other = confirm(&mine, 0, "d1", &body.with("temperature", "38"), &other).unwrap();
-    assert!(!mine.answered(&other));
+    assert!(!other.is_repeat());
+}
+
+#[test]
+fn an_override_covers_what_its_review_showed() {
+    let (mine, body) = (reviews(&[ONE], "a"), Body::icu());
+    let token = open(&mine, &body);
+    let confirmed = confirm(&mine, 0, "d1", &body, &token).unwrap();
+    assert!(confirmed.covers(Code::OutsideExpected));
+    assert!(!confirmed.covers(Code::Disagreement) && !confirmed.covers(Code::Forbidden));
+    let reviews = Code::ALL.iter().copied();
+    let mut reviews = reviews.filter(|code| code.outcome() == Outcome::Review);
+    assert!(reviews.all(|code| CODES.contains(&code)));
 }
