@@ -146,7 +146,7 @@ codes! {
     Unstable = "UNSTABLE", Review, 200, "The prediction would be in another band within the uncertainty of the measurements", "Do not rely on the band alone; measure again what was measured poorly.";
     KeysUnavailable = "KEYS_UNAVAILABLE", Refused, 503, "The keys of the token's issuer are not known, and it cannot be reached", "Try again later, or tell the operator.";
     TokenMemoryFull = "TOKEN_MEMORY_FULL", Refused, 503, "So many single-use tokens are in force that no more can be remembered", "Try again later.";
-    CallerQuarantined = "CALLER_QUARANTINED", Refused, 403, "This principal has been quarantined, by an operator or for how it asked", "Ask the operator; requests are refused until the quarantine is released.";
+    CallerQuarantined = "CALLER_QUARANTINED", Refused, 403, "This principal has been quarantined, by an operator or for how it asked", "Ask the operator; one that followed from how it asked fades within hours, any other stands until it is released.";
     ModelQuarantined = "MODEL_QUARANTINED", Refused, 503, "The model has been quarantined by an operator and gives no predictions", "Judge without the model; ask the operator.";
     Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold", "Try again after the time in Retry-After.";
     PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";

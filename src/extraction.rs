@@ -182,7 +182,17 @@ impl Extraction {
         let Some(fleet) = &self.fleet else {
             return account.with_ledger(model, |own| own.enter(query, terms, now));
         };
+        // What this server has put there already, before it is asked.
+        let known = account.with_ledger(model, |own| own.charged_here(now / 1000));
         let shared = fleet.enter(account.name(), model, query, terms, now).await;
+        let shared = shared.filter(|shared| {
+            let least = known.saturating_add(u32::from(shared.verdict.charged));
+            let remembers = terms.rows.is_none() || shared.verdict.used >= least;
+            if !remembers {
+                fleet.forgot();
+            }
+            remembers
+        });
         account.with_ledger(model, |own| {
             if let Some(shared) = shared {
                 own.mirror(query, &shared, terms, now);

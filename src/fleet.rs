@@ -9,11 +9,15 @@
 //! then is it used again.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use aws_lc_rs::hmac;
+use arc_swap::ArcSwap;
+use aws_lc_rs::{hmac, rand};
 use redis::{
     Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Script,
     TlsCertificates,
@@ -38,6 +42,8 @@ const ON_PATH: Duration = Duration::from_millis(250);
 const BESIDE: Duration = Duration::from_secs(2);
 /// How often quarantines are compared, and the store is looked for when it is away.
 const TICK: Duration = Duration::from_millis(500);
+/// Rounds without an answer after which it is connected to anew.
+const PATIENCE: u32 = 4;
 /// Fingerprints in one settlement.
 const SETTLED: usize = 1000;
 const DAY: u64 = 86_400;
@@ -92,9 +98,37 @@ pub fn client(store: &Store) -> Result<Client, FleetError> {
     Ok(Client::build_with_tls(info, roots)?)
 }
 
+/// Connects when it is first used, and again when the connection breaks.
+fn connect(store: &Store) -> Result<ConnectionManager, FleetError> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(TICK)
+        .set_connection_timeout(Some(BESIDE))
+        .set_response_timeout(Some(ON_PATH));
+    Ok(ConnectionManager::new_lazy_with_config(
+        client(store)?,
+        config,
+    )?)
+}
+
+fn random_name() -> String {
+    let mut name = [0u8; 16];
+    // All zero if it could not be drawn: a flush is then found by requests only.
+    let _unfilled: Result<(), _> = rand::fill(&mut name);
+    hex::encode(name)
+}
+
 /// The store, as this server sees it.
 pub struct Fleet {
-    connection: ConnectionManager,
+    store: Store,
+    connection: ArcSwap<ConnectionManager>,
+    /// Rounds in a row in which it did not answer.
+    missed: AtomicU32,
+    /// Random; what a store without a memory is given to remember.
+    name: String,
+    /// What the store had to remember when it was last asked.
+    memory: ArcSwap<String>,
     key: hmac::Key,
     replicas: u32,
     enter: Script,
@@ -121,14 +155,12 @@ impl Fleet {
     /// # Errors
     /// When a file is not good.
     pub fn new(store: &Store, identifiers: &Identifiers) -> Result<Self, FleetError> {
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(TICK)
-            .set_connection_timeout(Some(BESIDE))
-            .set_response_timeout(Some(ON_PATH));
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(client(store)?, config)?,
+            store: store.clone(),
+            connection: ArcSwap::from_pointee(connect(store)?),
+            missed: AtomicU32::new(0),
+            name: random_name(),
+            memory: ArcSwap::default(),
             key: identifiers.lasting_key("shared store"),
             replicas: store.replicas.max(1),
             enter: Script::new(include_str!("fleet/enter.lua")),
@@ -185,7 +217,7 @@ impl Fleet {
         Ledger::arguments(query, terms, now, &mut |argument| {
             call.arg(argument);
         });
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let answer = tokio::time::timeout(ON_PATH, call.invoke_async(&mut connection));
         let answer: Result<Result<Answer, RedisError>, _> = answer.await;
         match answer {
@@ -210,7 +242,7 @@ impl Fleet {
             let [_, state, seen] = self.names(caller, model, clock::since_epoch().as_secs() / DAY);
             command.arg(state).arg(seen);
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let answer = tokio::time::timeout(BESIDE, command.exec_async(&mut connection)).await;
         if !matches!(answer, Ok(Ok(()))) {
             tracing::warn!("the shared store was not told of a release: it may come back");
@@ -230,10 +262,31 @@ impl Fleet {
     /// One round of [`Fleet::keep`].
     pub async fn look(&self, accounts: &Accounts, containment: &Containment) {
         match tokio::time::timeout(BESIDE, self.exchange(accounts, containment)).await {
-            Ok(Ok(())) => self.found(),
+            Ok(Ok(())) => return self.found(),
             Ok(Err(error)) => self.lost(&one_line(&error)),
             Err(_elapsed) => self.lost("it does not answer in time"),
         }
+        if self.missed.fetch_add(1, Ordering::AcqRel) % PATIENCE == PATIENCE - 1 {
+            self.connect_anew();
+        }
+    }
+
+    /// A manager keeps a connection that was refused, of a password say, for good. The password
+    /// is read again, too.
+    fn connect_anew(&self) {
+        match tokio::task::block_in_place(|| connect(&self.store)) {
+            Ok(connection) => self.connection.store(Arc::new(connection)),
+            Err(error) => tracing::error!(
+                cause = one_line(&error),
+                "the shared store cannot be used as configured"
+            ),
+        }
+    }
+
+    /// Notes that it has fewer rows of a caller than this server put there: it has lost its
+    /// memory, and is told again before it is asked again.
+    pub fn forgot(&self) {
+        self.lost("it has lost its memory");
     }
 
     async fn exchange(
@@ -243,13 +296,20 @@ impl Fleet {
     ) -> Result<(), RedisError> {
         let changes = containment.unshared();
         let mut call = self.stopped.prepare_invoke();
-        call.key("vitalgate:stopped");
+        call.key("vitalgate:stopped").arg(&self.name);
         for change in &changes {
             call.arg(&change.subject).arg(change.at).arg(change.text());
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let known: Vec<(String, String)> = call.invoke_async(&mut connection).await?;
         containment.shared(&changes);
+        containment.miss(&known.iter().map(|(subject, _)| subject.clone()).collect());
+        let memory = known.iter().find(|(subject, _)| subject == "memory");
+        let memory = memory.map(|(_, memory)| memory.clone()).unwrap_or_default();
+        let before = self.memory.swap(Arc::new(memory.clone()));
+        if *before != memory {
+            self.owe();
+        }
         let known = known
             .iter()
             .filter_map(|(subject, text)| SharedChange::read(subject, text));
@@ -287,7 +347,7 @@ impl Fleet {
                     for fingerprint in part {
                         call.arg(&fingerprint.to_be_bytes()[..]);
                     }
-                    let mut connection = self.connection.clone();
+                    let mut connection = self.connection();
                     used = used.max(call.invoke_async(&mut connection).await?);
                     rest = more;
                     if rest.is_empty() {
@@ -298,6 +358,10 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        ConnectionManager::clone(&self.connection.load())
     }
 
     /// Names of a caller's and model's keys; the braces keep them on one node of a cluster.
@@ -315,6 +379,7 @@ impl Fleet {
     }
 
     fn found(&self) {
+        self.missed.store(0, Ordering::Release);
         if !self.up.swap(true, Ordering::AcqRel) {
             tracing::info!("the shared store answers");
             if self.met.swap(true, Ordering::AcqRel) {

@@ -2,7 +2,10 @@
 //!
 //! Read-only mode is of one server and is not shared.
 
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::PoisonError,
+};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -138,6 +141,18 @@ impl Containment {
             };
             if let Err(error) = done {
                 tracing::error!(cause = one_line(&error), "incident controls are not kept");
+            }
+        }
+    }
+
+    /// Notes what is stopped here and not in the store, which may have lost its memory: a release
+    /// would be there.
+    pub fn miss(&self, known: &BTreeSet<String>) {
+        let lacking = since_before(&self.stopped());
+        let mut unshared = self.unshared.lock().unwrap_or_else(PoisonError::into_inner);
+        for (subject, change) in lacking {
+            if !known.contains(&subject) {
+                unshared.entry(subject).or_insert(change);
             }
         }
     }

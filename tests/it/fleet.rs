@@ -221,6 +221,56 @@ fn quarantine_and_release_are_everywhere() {
 }
 
 #[test]
+fn a_refused_password_is_tried_again() {
+    let Some(replicas) = Replicas::start() else {
+        return;
+    };
+    replicas.wait_for_store(true);
+    replicas.store.take_password(true);
+    replicas.wait_for_store(false);
+    // Long enough to be refused again.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    replicas.wait_for_store(false);
+    replicas.store.take_password(false);
+    replicas.wait_for_store(true);
+    let mut wires = replicas.wires();
+    assert_eq!(ask(&mut wires[0], &patients()[0]).status, 200);
+}
+
+#[test]
+fn a_store_that_is_flushed_gives_nothing_back() {
+    let Some(replicas) = Replicas::start() else {
+        return;
+    };
+    replicas.wait_for_store(true);
+    let (mut wires, patients) = (replicas.wires(), patients());
+    let mut fresh = patients.iter();
+    for _ in 0..BUDGET / 2 {
+        for wire in &mut wires {
+            assert_eq!(ask(wire, fresh.next().unwrap()).status, 200);
+        }
+    }
+    let (one, site) = (&replicas.servers[0], &replicas.site);
+    let caller = "/admin/v1/callers/ehr/quarantine";
+    assert_eq!(change(one, site, "ops", caller, "drill").status, 200);
+    let holds = || {
+        let held = replicas.store.ask(&["hkeys", "vitalgate:stopped"]);
+        held.contains("caller ehr")
+    };
+    wait_until("the store to know", holds);
+    replicas.store.command(&["flushall"]);
+    wait_until("the hold to be written back", holds);
+    wait_until("all rows to be written back", || {
+        let name = replicas.store.ask(&["keys", "*:rows:*"]);
+        replicas.store.ask(&["scard", name.trim()]).trim() == "60"
+    });
+    replicas.wait_for_store(true);
+    for wire in &mut wires {
+        assert_eq!(ask(wire, fresh.next().unwrap()).code(), "BUDGET_EXHAUSTED");
+    }
+}
+
+#[test]
 fn a_store_that_is_away_at_the_start_keeps_nobody_out() {
     let mut site = Site::administrable();
     let Some(mut store) = Store::start(&site) else {

@@ -152,6 +152,12 @@ impl Ledger {
         self.enter(query, &terms, now)
     }
 
+    /// Rows of today that were charged here.
+    pub fn charged_here(&mut self, seconds: u64) -> u32 {
+        self.turn_day(seconds);
+        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
+    }
+
     /// What the store has to be told once it is back: everything of today, since it may have come
     /// back without its memory. What it has already makes no difference.
     pub fn debt(&mut self, seconds: u64) -> Option<Debt> {

@@ -43,7 +43,7 @@ impl Store {
         fs::copy(site.path().join("ca.pem"), path.join("ca.pem")).unwrap();
         // Exactly the commands that docs/operating.md says are needed.
         let acl = format!(
-            "user default off\nuser vitalgate on >{PASSWORD} ~vitalgate:* resetchannels -@all \
+            "user default off\nuser operator on >{PASSWORD} ~* &* +@all\nuser vitalgate on >{PASSWORD} ~vitalgate:* resetchannels -@all \
              +auth +hello +select +ping +eval +evalsha +script|load +hmget +hset +hget +hgetall \
              +expire +sismember +scard +sadd +get +set +del\n"
         );
@@ -107,6 +107,35 @@ impl Store {
     /// Forgets everything that it wrote.
     pub(crate) fn forget(&self) {
         fs::remove_dir_all(self.path().join("appendonlydir")).unwrap();
+    }
+
+    /// Runs a command as somebody who may do anything, which an operator would be.
+    pub(crate) fn command(&self, command: &[&str]) {
+        let answer = self.ask(command);
+        assert_eq!(answer.trim(), "OK", "{command:?}");
+    }
+
+    /// The same, and what it answers.
+    pub(crate) fn ask(&self, command: &[&str]) -> String {
+        let port = self.port.to_string();
+        let mut cli = Command::new("redis-cli");
+        cli.current_dir(self.path())
+            .args(["--tls", "--cacert", "ca.pem", "-h", "127.0.0.1"])
+            .args(["-p", &port, "--no-auth-warning"])
+            .args(["--user", "operator", "--pass", PASSWORD])
+            .args(command);
+        let output = cli.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Takes the servers' password away, or gives it back. The server breaks connections of the
+    /// user whose password is gone.
+    pub(crate) fn take_password(&self, away: bool) {
+        let password = format!(">{PASSWORD}");
+        let rule = if away { "resetpass" } else { &password };
+        self.command(&["acl", "setuser", "vitalgate", rule]);
+        self.ask(&["client", "kill", "user", "vitalgate"]);
     }
 
     /// Everything that it ever wrote to its disk.
