@@ -110,6 +110,9 @@ impl Language {
         let first = reason.features.first().and_then(|&i| spec.features.get(i));
         match &reason.words {
             Words::Range => first.map_or_else(String::new, |feature| self.range(feature)),
+            Words::Missing { count: 1, allowed } => {
+                self.say("missing-one", &[("allowed", &allowed.to_string())])
+            }
             Words::Missing { count, allowed } => self.say(
                 "missing",
                 &[

@@ -2,6 +2,7 @@
 
 range = { $feature } liegt außerhalb des Bereichs, der bei solchen Patienten vorkommt ({ $range }); Messung, Komma und Einheit prüfen
 range-of = { $min } bis { $max }{ $unit }
+missing-one = ein Wert fehlt; dieses Modell darf höchstens { $allowed } ergänzen. Den fehlenden Wert messen oder mitsenden
 missing = { $count } Werte fehlen; dieses Modell darf höchstens { $allowed } ergänzen. Fehlende Werte messen oder mitsenden
 finding-decimal = { $feature } { $value }: zu den übrigen Werten würde etwa { $typical } passen; Komma oder Einheit prüfen
 finding-confirm = { $feature } { $value }: zu den übrigen Werten würde etwa { $typical } passen; Messung bestätigen

@@ -3,6 +3,7 @@
 
 range = { $feature } is outside the range seen in patients like these ({ $range }); confirm the measurement, its decimal point and its unit
 range-of = { $min } to { $max }{ $unit }
+missing-one = a value is missing; this model may fill in { $allowed } at most. Measure or send the missing value
 missing = { $count } values are missing; this model may fill in { $allowed } at most. Measure or send the missing values
 finding-decimal = { $feature } { $value }: with the other values about { $typical } would be typical; check the decimal point or the unit
 finding-confirm = { $feature } { $value }: with the other values about { $typical } would be typical; confirm the measurement

@@ -81,6 +81,14 @@ fn reasons() -> Vec<ReviewReason> {
                 allowed: 1,
             },
         ),
+        reason(
+            Code::TooMuchMissing,
+            vec![],
+            Words::Missing {
+                count: 1,
+                allowed: 0,
+            },
+        ),
         reason(Code::ImplausibleCombination, vec![], Words::Rule(0)),
         atypical(vec![finding(hematocrit, 3.4, 34.0, "%")]),
         atypical(vec![
@@ -126,13 +134,15 @@ fn every_reason_has_words_in_every_language() {
         assert_ne!(english, german);
     }
     assert_eq!(
-        english[3],
+        english[4],
         "Haematocrit 3.4 %: with the other values about 34 % would be typical; check the decimal \
          point or the unit"
     );
     assert_eq!(
-        german[3],
+        german[4],
         "Hämatokrit 3,4 %: zu den übrigen Werten würde etwa 34 % passen; Komma oder Einheit prüfen"
     );
+    assert!(english[1].starts_with("3 values are missing") && english[2].starts_with("a value is"));
+    assert!(german[1].starts_with("3 Werte fehlen") && german[2].starts_with("ein Wert fehlt"));
     assert!(english[0].contains("(8 to 65 %)") && german[0].contains("(8 bis 65 %)"));
 }
