@@ -263,7 +263,10 @@ fn checkpoints_that_are_taken_away_or_replaced_are_made_again() {
 
     fs::remove_file(&checkpoints).unwrap();
     wait_until("a new file", || signed("1"));
-    assert!(server.log().contains("its file of checkpoints was moved"));
+    // The line comes through a pipe and a thread of its own, in its own time.
+    wait_until("the word of it", || {
+        server.log().contains("its file of checkpoints was moved")
+    });
 
     fs::remove_file(&checkpoints).unwrap();
     fs::write(&checkpoints, "somebody else's\n").unwrap();
