@@ -154,7 +154,7 @@ pub struct Trail {
     /// The input's bins, to be counted once it is decided.
     pub sighting: Option<Sighting>,
     started: Instant,
-    stages: Vec<(Stage, u32)>,
+    stages: Vec<(Stage, Duration)>,
     last: Instant,
 }
 
@@ -196,9 +196,7 @@ impl Trail {
     /// Notes that `stage` ended now, with whatever result, and passes the result on.
     pub fn mark<T>(&mut self, stage: Stage, result: T) -> T {
         let now = clock::monotonic();
-        let micros = now.duration_since(self.last).as_micros();
-        self.stages
-            .push((stage, u32::try_from(micros).unwrap_or(u32::MAX)));
+        self.stages.push((stage, now.duration_since(self.last)));
         self.last = now;
         result
     }
@@ -208,8 +206,8 @@ impl Trail {
         clock::monotonic().duration_since(self.started)
     }
 
-    /// Stages passed, in microseconds.
-    pub fn stages(&self) -> &[(Stage, u32)] {
+    /// Stages passed, and how long each took.
+    pub fn stages(&self) -> &[(Stage, Duration)] {
         &self.stages
     }
 }

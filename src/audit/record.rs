@@ -1,6 +1,8 @@
 //! What a record says: who, what, on which grounds, how long. Never a value, never the caller's
 //! text, but for what the schema of the record names as a principal's name.
 
+use std::time::Duration;
+
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
@@ -77,13 +79,13 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-struct Stages<'a>(&'a [(Stage, u32)]);
+struct Stages<'a>(&'a [(Stage, Duration)]);
 
 impl Serialize for Stages<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (stage, micros) in self.0 {
-            map.serialize_entry(stage.as_str(), micros)?;
+        for (stage, taken) in self.0 {
+            map.serialize_entry(stage.as_str(), &taken.as_micros())?;
         }
         map.end()
     }
