@@ -108,13 +108,17 @@ impl Extraction {
 
     /// What is kept of a row: its fingerprint, which is given as the audit log writes it, and its
     /// embedding where the model has a reference.
+    ///
+    /// # Errors
+    /// `INTERNAL` without a fingerprint: rows that look alike would be free.
     pub fn query(
         &self,
         identifiers: &Identifiers,
         fingerprint: Option<&str>,
         model: &LoadedModel,
         row: &Row,
-    ) -> Query {
+    ) -> Result<Query, Code> {
+        let fingerprint = fingerprint.and_then(short).ok_or(Code::Internal)?;
         let embedding = model.screen().map(|screen| {
             let embedder = self.embedder(identifiers, model, screen);
             // A value filled in by the bundle's policy says nothing about this patient.
@@ -128,11 +132,11 @@ impl Extraction {
             });
             embedder.embed(screen, measured)
         });
-        Query {
-            fingerprint: short(fingerprint.unwrap_or_default()),
+        Ok(Query {
+            fingerprint,
             embedding,
             flagged: false,
-        }
+        })
     }
 
     /// Counts a row, and says how much may be answered.
@@ -271,7 +275,19 @@ fn note(
 }
 
 /// The first 64 bits of a fingerprint: chance meets twice among 10⁶ rows in 10⁷ days.
-fn short(fingerprint: &str) -> u64 {
-    let digits = fingerprint.get(..16).unwrap_or_default();
-    u64::from_str_radix(digits, 16).unwrap_or_default()
+fn short(fingerprint: &str) -> Option<u64> {
+    u64::from_str_radix(fingerprint.get(..16)?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn what_is_no_fingerprint_is_not_taken_for_one() {
+        assert_eq!(short("00000000000000ff77"), Some(255));
+        for wrong in ["", "ff", "no fingerprint at all"] {
+            assert_eq!(short(wrong), None, "{wrong}");
+        }
+    }
 }

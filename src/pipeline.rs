@@ -205,7 +205,7 @@ impl Pipeline {
             trail.input.as_deref(),
             model,
             observed.row(),
-        );
+        )?;
         let screened = screen(trail, model, observed);
         // Whatever the screens say has to be paid for: it tells where they are.
         query.flagged = screened.as_ref().map_or(true, InDistribution::is_flagged);
