@@ -51,7 +51,7 @@ lint: $(CARGO_DENY) $(HADOLINT)  ## Check format, lints, licences and dependenci
 	$(CARGO_DENY) --locked check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
-reproduce: $(TRAIN_VENV)/ready  ## Train the demo models again and compare with what is committed
+reproduce: $(ONNXRUNTIME) $(TRAIN_VENV)/ready  ## Train the demo models again and compare with what is committed
 	cargo build --release --locked
 	$(TRAIN_VENV)/bin/python models/breast-cancer/train.py --check --rows $(ROWS)/breast-cancer
 	$(TRAIN_VENV)/bin/python models/fit.py breast-cancer --rows $(ROWS)/breast-cancer --check
@@ -61,7 +61,7 @@ reproduce: $(TRAIN_VENV)/ready  ## Train the demo models again and compare with 
 		echo "skipped: icu-mortality is not trained again, its data is not at ICU_DATA=$(ICU_DATA)"; \
 	fi
 
-fit: $(TRAIN_VENV)/ready  ## Fit the demo models' reference.json anew (needs the data of icu-mortality; minutes)
+fit: $(ONNXRUNTIME) $(TRAIN_VENV)/ready  ## Fit the demo models' reference.json anew (needs the data of icu-mortality; minutes)
 	cargo build --release --locked
 	$(TRAIN_VENV)/bin/python models/breast-cancer/train.py --check --rows $(ROWS)/breast-cancer
 	$(TRAIN_VENV)/bin/python models/fit.py breast-cancer --rows $(ROWS)/breast-cancer
