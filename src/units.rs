@@ -16,11 +16,13 @@ mod measure;
 mod parts;
 mod rounding;
 mod spelling;
+mod symbols;
 #[cfg(test)]
 mod tests;
 
 pub use measure::Conversion;
 pub use rounding::{Rounded, round_to_step};
+pub use symbols::print_symbol;
 
 use measure::{Chemistry, Measure};
 

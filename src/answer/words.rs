@@ -12,6 +12,7 @@ use fluent_bundle::{FluentArgs, FluentResource, concurrent::FluentBundle};
 use crate::{
     bundle::model::{Feature, Kind, ModelSpec},
     disposition::{Finding, ReviewReason, Words},
+    units,
 };
 
 /// A language that answers are written in.
@@ -105,6 +106,21 @@ impl Language {
         }
     }
 
+    /// A unit behind a number, as people read it.
+    fn unit(self, code: &str) -> String {
+        let unit = match code {
+            "a" => self.say("years", &[]),
+            "mo" => self.say("months", &[]),
+            "wk" => self.say("weeks", &[]),
+            "d" => self.say("days", &[]),
+            code => units::print_symbol(code),
+        };
+        if unit.is_empty() {
+            return unit;
+        }
+        format!(" {unit}")
+    }
+
     /// Plain words for a reason, with what to do.
     pub(super) fn reason(self, spec: &ModelSpec, reason: &ReviewReason) -> String {
         let first = reason.features.first().and_then(|&i| spec.features.get(i));
@@ -142,7 +158,7 @@ impl Language {
             &[
                 ("min", &self.number(min)),
                 ("max", &self.number(max)),
-                ("unit", &unit(&feature.unit)),
+                ("unit", &self.unit(&feature.unit)),
             ],
         );
         let title = feature.title_in(self.as_str());
@@ -192,8 +208,8 @@ impl Language {
         } else {
             "finding-confirm"
         };
-        let with_unit =
-            |number: f64| format!("{}{}", self.number(number), unit(finding.unit.expose()));
+        let unit = self.unit(finding.unit.expose());
+        let with_unit = |number: f64| format!("{}{unit}", self.number(number));
         self.say(
             key,
             &[
@@ -202,16 +218,6 @@ impl Language {
                 ("typical", &with_unit(typical)),
             ],
         )
-    }
-}
-
-/// A unit behind a number. A score, a count: what braces hold is a note for people (UCUM, section
-/// 6).
-fn unit(unit: &str) -> String {
-    match unit {
-        "1" => String::new(),
-        note if note.starts_with('{') => String::new(),
-        unit => format!(" {unit}"),
     }
 }
 
