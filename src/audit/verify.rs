@@ -5,17 +5,20 @@
 //! that than a server leaves means that checkpoints were taken away ([`super::coverage`]). Memory
 //! is constant: records and checkpoints are read side by side.
 
-use std::{collections::BTreeSet, io, ops::RangeInclusive};
+use std::{io, ops::RangeInclusive};
 
 use super::{
     chain::{Chain, Hash, line_hash, parse_line, time_of},
     coverage::Coverage,
     finding::{Finding, Kind, Report, TornLine},
-    journal::{Found, Line, Notes, Place, Snapshot},
+    journal::{Line, Place, Snapshot},
     keys::PublicKey,
     merkle::Tree,
-    note::{Checkpoint, Note, NoteError},
+    note::{Checkpoint, Note},
 };
+
+mod waiting;
+use waiting::{Waiting, judge_note};
 
 /// Gaps that are remembered, to tell a record that was moved from one that is gone.
 const MAX_GAPS: usize = 100;
@@ -94,109 +97,6 @@ pub fn verify(
     })?;
     progress(done);
     verification.finish()
-}
-
-/// The checkpoint of a note, when the verifier believes it.
-fn judge_note(
-    note: &Note,
-    place: &Place,
-    trusted: &Trusted,
-    report: &mut Report,
-) -> Option<Checkpoint> {
-    let known = trusted.origin.as_ref().or(report.origin.as_ref());
-    if let Some((kind, detail)) = doubt(note, &trusted.keys, known) {
-        report.find(Finding::new(kind, place, None, detail));
-        return None;
-    }
-    report.origin = Some(note.checkpoint.origin.clone());
-    Some(note.checkpoint.clone())
-}
-
-/// Why a note is not to be believed.
-fn doubt(note: &Note, keys: &[PublicKey], known: Option<&String>) -> Option<(Kind, String)> {
-    let Checkpoint { origin, size, .. } = &note.checkpoint;
-    let verdict = note.verify(keys).err().filter(|_| !keys.is_empty());
-    match verdict {
-        Some(NoteError::OtherKey) => Some((
-            Kind::ForeignKey,
-            format!("the checkpoint of {size} records is signed by another key"),
-        )),
-        Some(NoteError::BadSignature) => Some((
-            Kind::ForgedCheckpoint,
-            format!("the signature of the checkpoint of {size} records is wrong"),
-        )),
-        None => known.filter(|known| *known != origin).map(|known| {
-            let detail = format!("the checkpoint is of the log {origin:?}, not {known:?}");
-            (Kind::ForeignOrigin, detail)
-        }),
-    }
-}
-
-/// Checkpoints whose records have not all been read.
-struct Waiting {
-    notes: Notes,
-    next: Option<(Place, Checkpoint)>,
-    anchors: std::iter::Peekable<std::vec::IntoIter<(Place, Checkpoint)>>,
-    seen: u64,
-    size: u64,
-    torn: bool,
-    /// The files that have a checkpoint to be believed.
-    files: BTreeSet<String>,
-}
-
-impl Waiting {
-    fn new(notes: Notes, anchors: Vec<(Place, Checkpoint)>) -> Self {
-        Self {
-            notes,
-            next: None,
-            anchors: anchors.into_iter().peekable(),
-            seen: 0,
-            size: 0,
-            torn: false,
-            files: BTreeSet::new(),
-        }
-    }
-
-    /// Makes sure that the next checkpoint to be believed, if there is one, is in `next`.
-    fn advance(&mut self, trusted: &Trusted, report: &mut Report) -> io::Result<()> {
-        while self.next.is_none() {
-            let Some((place, found)) = self.notes.next()? else {
-                return Ok(());
-            };
-            self.torn = matches!(found, Found::Torn);
-            let mut wrong = |kind, detail: String| {
-                report.find(Finding::new(kind, &place, None, detail));
-            };
-            let note = match found {
-                Found::Note(note) => note,
-                Found::Torn => continue,
-                Found::Malformed => {
-                    wrong(
-                        Kind::ForgedCheckpoint,
-                        "this is not a checkpoint".to_owned(),
-                    );
-                    continue;
-                }
-            };
-            self.seen += 1;
-            let Some(checkpoint) = judge_note(&note, &place, trusted, report) else {
-                continue;
-            };
-            if checkpoint.size < self.size {
-                let (size, before) = (checkpoint.size, self.size);
-                let detail =
-                    format!("a checkpoint of {size} records stands behind one of {before}");
-                report.find(Finding::new(Kind::CheckpointOrder, &place, None, detail));
-                continue;
-            }
-            self.size = checkpoint.size;
-            if !self.files.contains(&place.file) {
-                self.files.insert(place.file.clone());
-            }
-            self.next = Some((place, checkpoint));
-        }
-        Ok(())
-    }
 }
 
 struct Verification<'t> {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{keyset::KeySet, token::Token, *};
+use crate::authz::Role;
 
 /// A P-256 public key (the generator of the curve) and an RSA one of 2048 bits (no prime
 /// factors are known, nor needed).
