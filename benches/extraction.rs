@@ -28,6 +28,8 @@ fn query(number: u64) -> Query {
         fingerprint: mixed(99),
         embedding: Some(Embedding(bits)),
         flagged: false,
+        answered: true,
+        version: 1,
     }
 }
 

@@ -41,7 +41,9 @@ mod verdict;
 mod ward;
 
 pub use embedding::{Embedder, Embedding};
-pub use ledger::{Argument, Debt, EMBEDDINGS, Ledger, Query, Shared};
+pub use ledger::{
+    Answer, Argument, Debt, EMBEDDINGS, Journal, Ledger, Nearby, Places, Query, Said, Shared, Told,
+};
 pub use response::{DECAY_SECONDS, Step};
 pub use terms::{Clinical, Terms};
 pub use verdict::{Detail, Event, Events, Verdict, Why};
@@ -134,8 +136,10 @@ impl Extraction {
         });
         Ok(Query {
             fingerprint,
+            version: model.spec().version,
             embedding,
             flagged: false,
+            answered: true,
         })
     }
 
@@ -186,26 +190,33 @@ impl Extraction {
         let Some(fleet) = &self.fleet else {
             return account.with_ledger(model, |own| own.enter(query, terms, now));
         };
-        // What this server has put there already, before it is asked.
-        let known = account.with_ledger(model, |own| own.charged_here(now / 1000));
-        let shared = fleet.enter(account.name(), model, query, terms, now).await;
-        let shared = shared.filter(|shared| {
-            let least = known.saturating_add(u32::from(shared.verdict.charged));
-            let remembers = terms.rows.is_none() || shared.verdict.used >= least;
-            if !remembers {
-                fleet.forgot();
+        let day = now / 1000 / DAY;
+        let names = || fleet.names(account.name(), model, day);
+        let names = account.with_ledger(model, |own| own.names(day, names));
+        // What the store has to have already, before it is asked.
+        let known = account.with_ledger(model, |own| own.used_on(day));
+        for attempt in 1..=3 {
+            let told = account.with_ledger(model, |own| own.tell(query, terms, attempt, now));
+            match fleet.enter(&names, query, terms, &told, now).await {
+                Some(Said::Behind(places)) => {
+                    account.with_ledger(model, |own| own.catch_up(&places));
+                }
+                Some(Said::Verdict(shared)) => {
+                    let verdict = &shared.verdict;
+                    let least = known.saturating_add(u32::from(verdict.charged));
+                    if terms.rows.is_some() && verdict.used < least {
+                        fleet.forgot();
+                        break;
+                    }
+                    account.with_ledger(model, |own| own.mirror(query, &shared, terms, now));
+                    return shared.verdict;
+                }
+                None => break,
             }
-            remembers
-        });
-        account.with_ledger(model, |own| {
-            if let Some(shared) = shared {
-                own.mirror(query, &shared, terms, now);
-                shared.verdict
-            } else {
-                fleet.owe();
-                own.enter_apart(query, terms, fleet.replicas(), now)
-            }
-        })
+        }
+        fleet.owe();
+        let share = (fleet.replicas(), fleet.heard(&names));
+        account.with_ledger(model, |own| own.enter_apart(query, terms, share, now))
     }
 
     /// The model's directions for today.
@@ -274,9 +285,9 @@ fn note(
     }
 }
 
-/// The first 64 bits of a fingerprint: chance meets twice among 10⁶ rows in 10⁷ days.
+/// The first 56 bits of a fingerprint.
 fn short(fingerprint: &str) -> Option<u64> {
-    u64::from_str_radix(fingerprint.get(..16)?, 16).ok()
+    u64::from_str_radix(fingerprint.get(..14)?, 16).ok()
 }
 
 #[cfg(test)]
@@ -285,7 +296,7 @@ mod tests {
 
     #[test]
     fn what_is_no_fingerprint_is_not_taken_for_one() {
-        assert_eq!(short("00000000000000ff77"), Some(255));
+        assert_eq!(short("000000000000ff77"), Some(255));
         for wrong in ["", "ff", "no fingerprint at all"] {
             assert_eq!(short(wrong), None, "{wrong}");
         }

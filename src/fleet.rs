@@ -18,23 +18,26 @@ use std::{
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand};
-use redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Script,
-    TlsCertificates,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{RedisError, Script, aio::ConnectionManager};
 use tokio::sync::Notify;
 
+use self::{connection::connect, settlement::Heard};
 use crate::{
     admission::Accounts,
-    audit::{Identifiers, KeyError, read_secret},
+    audit::Identifiers,
     clock,
     config::Store,
     containment::{Containment, SharedChange},
     error_chain::one_line,
-    extraction::{Event, Events, Ledger, Query, Shared, Terms},
-    named_file::{self, LARGEST_CREDENTIAL},
+    extraction::{Answer, Event, Events, Ledger, Query, Said, Terms, Told},
 };
+
+mod connection;
+mod settlement;
+#[cfg(test)]
+mod tests;
+
+pub use connection::{FleetError, client};
 
 /// Longest wait for the store on the request path.
 const ON_PATH: Duration = Duration::from_millis(250);
@@ -48,68 +51,24 @@ const PATIENCE: u32 = 4;
 const SETTLED: usize = 1000;
 const DAY: u64 = 86_400;
 
-/// Why the store cannot be used as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// The file of roots cannot be read.
-    #[error("{path}: {source}")]
-    Roots {
-        /// Which.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file of the password.
-    #[error(transparent)]
-    Password(#[from] KeyError),
-    /// The address, the user or the roots.
-    #[error("store: {0}")]
-    Client(#[from] RedisError),
+/// A caller and a model, by keyed hash.
+type Tag = [u8; 16];
+
+/// Names of a caller's and model's keys on one day.
+#[derive(Debug)]
+pub struct Names {
+    day: u64,
+    tag: Tag,
+    /// The day's fingerprints; what speaks against the caller; the day's embeddings; the day's
+    /// fingerprints of what was answered in full. As the scripts take them.
+    keys: [String; 4],
 }
 
-/// The configured store, not connected yet.
-///
-/// # Errors
-/// When a file is not good.
-pub fn client(store: &Store) -> Result<Client, FleetError> {
-    let root = named_file::read(&store.ca, LARGEST_CREDENTIAL);
-    let root = root.map_err(|source| FleetError::Roots {
-        path: store.ca.clone(),
-        source,
-    })?;
-    let password = read_secret(&store.password)?;
-    let password = String::from_utf8_lossy(password.trim_ascii());
-    let address = ConnectionAddr::TcpTls {
-        host: store.url.host.clone(),
-        port: store.url.port,
-        insecure: false,
-        tls_params: None,
-    };
-    let user = RedisConnectionInfo::default()
-        .set_username(&store.url.user)
-        .set_password(&password)
-        .set_db(store.url.database)
-        .set_skip_set_lib_name();
-    let info = address.into_connection_info()?.set_redis_settings(user);
-    let roots = TlsCertificates {
-        client_tls: None,
-        root_cert: Some(root),
-    };
-    Ok(Client::build_with_tls(info, roots)?)
-}
-
-/// Connects when it is first used, and again when the connection breaks.
-fn connect(store: &Store) -> Result<ConnectionManager, FleetError> {
-    let config = ConnectionManagerConfig::new()
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(50))
-        .set_max_delay(TICK)
-        .set_connection_timeout(Some(BESIDE))
-        .set_response_timeout(Some(ON_PATH));
-    Ok(ConnectionManager::new_lazy_with_config(
-        client(store)?,
-        config,
-    )?)
+impl Names {
+    /// Whether they are those of a day, in days since the epoch.
+    pub fn are_of(&self, day: u64) -> bool {
+        self.day == day
+    }
 }
 
 fn random_name() -> String {
@@ -134,6 +93,10 @@ pub struct Fleet {
     enter: Script,
     settle: Script,
     stopped: Script,
+    spent: Script,
+    heard: Heard,
+    /// When this server started, Unix milliseconds.
+    started: u64,
     up: AtomicBool,
     /// Whether it was ever reached: it is no news that it is away before.
     met: AtomicBool,
@@ -166,6 +129,9 @@ impl Fleet {
             enter: Script::new(include_str!("fleet/enter.lua")),
             settle: Script::new(include_str!("fleet/settle.lua")),
             stopped: Script::new(include_str!("fleet/stopped.lua")),
+            spent: Script::new(include_str!("fleet/spent.lua")),
+            heard: Heard::default(),
+            started: u64::try_from(clock::since_epoch().as_millis()).unwrap_or_default(),
             up: AtomicBool::new(false),
             met: AtomicBool::new(false),
             news: AtomicU8::new(0),
@@ -202,27 +168,34 @@ impl Fleet {
     /// Judges a row for all servers; none when the store is away.
     pub async fn enter(
         &self,
-        caller: &str,
-        model: &str,
+        names: &Names,
         query: &Query,
         terms: &Terms,
+        told: &Told,
         now: u64,
-    ) -> Option<Shared> {
+    ) -> Option<Said> {
         if !self.is_up() {
             return None;
         }
-        let [rows, state, seen] = self.names(caller, model, now / 1000 / DAY);
         let mut call = self.enter.prepare_invoke();
-        call.key(rows).key(state).key(seen);
-        Ledger::arguments(query, terms, now, &mut |argument| {
+        for key in &names.keys {
+            call.key(key);
+        }
+        Ledger::arguments(query, terms, told, now, &mut |argument| {
             call.arg(argument);
         });
         let mut connection = self.connection();
         let answer = tokio::time::timeout(ON_PATH, call.invoke_async(&mut connection));
         let answer: Result<Result<Answer, RedisError>, _> = answer.await;
         match answer {
-            Ok(Ok((why, value, charged, used, step, events, strikes, cusum))) => {
-                Shared::read((why, value, charged, used, step, events), &strikes, &cusum)
+            Ok(Ok(answer)) => {
+                let said = Said::read(&answer)?;
+                if let Said::Verdict(shared) = &said
+                    && terms.rows.is_some()
+                {
+                    self.heard.note(names, shared.verdict.used);
+                }
+                Some(said)
             }
             Ok(Err(error)) => {
                 self.lost(&one_line(&error));
@@ -235,18 +208,9 @@ impl Fleet {
         }
     }
 
-    /// Forgets what speaks against a caller, for all servers.
-    pub async fn pardon(&self, caller: &str, models: &[String]) {
-        let mut command = redis::cmd("DEL");
-        for model in models {
-            let [_, state, seen] = self.names(caller, model, clock::since_epoch().as_secs() / DAY);
-            command.arg(state).arg(seen);
-        }
-        let mut connection = self.connection();
-        let answer = tokio::time::timeout(BESIDE, command.exec_async(&mut connection)).await;
-        if !matches!(answer, Ok(Ok(()))) {
-            tracing::warn!("the shared store was not told of a release: it may come back");
-        }
+    /// How many rows of a caller any server was last told that the store has.
+    pub fn heard(&self, names: &Names) -> u32 {
+        self.heard.of(names)
     }
 
     /// Keeps quarantines alike on all servers, and finds out when the store is away and back.
@@ -303,6 +267,9 @@ impl Fleet {
         let mut connection = self.connection();
         let known: Vec<(String, String)> = call.invoke_async(&mut connection).await?;
         containment.shared(&changes);
+        for change in &changes {
+            self.told_release(change);
+        }
         containment.miss(&known.iter().map(|(subject, _)| subject.clone()).collect());
         let memory = known.iter().find(|(subject, _)| subject == "memory");
         let memory = memory.map(|(_, memory)| memory.clone()).unwrap_or_default();
@@ -310,9 +277,11 @@ impl Fleet {
         if *before != memory {
             self.owe();
         }
-        let known = known
-            .iter()
-            .filter_map(|(subject, text)| SharedChange::read(subject, text));
+        let known = known.iter();
+        let known = known.filter_map(|(subject, text)| SharedChange::read(subject, text));
+        let known: Vec<_> = known.collect();
+        self.tell_pardons().await?;
+        self.hear_releases(&known, accounts);
         // Writes to the disk when something changed.
         tokio::task::block_in_place(|| containment.learn(known));
         if self.unsettled.swap(false, Ordering::AcqRel) {
@@ -322,42 +291,7 @@ impl Fleet {
             }
             settled?;
         }
-        Ok(())
-    }
-
-    /// Puts into the store what this server charged today.
-    async fn settle_all(&self, accounts: &Accounts) -> Result<(), RedisError> {
-        let seconds = clock::since_epoch().as_secs();
-        for account in accounts.all() {
-            let mut owed = Vec::new();
-            account.each_ledger(|model, ledger| {
-                if let Some(debt) = ledger.debt(seconds) {
-                    owed.push((model.to_owned(), debt));
-                }
-            });
-            for (model, debt) in owed {
-                let [rows, state, _] = self.names(account.name(), &model, seconds / DAY);
-                let mut used = 0u32;
-                // Once even if no row was charged: there may be strikes.
-                let mut rest = debt.rows.as_slice();
-                loop {
-                    let (part, more) = rest.split_at(rest.len().min(SETTLED));
-                    let mut call = self.settle.prepare_invoke();
-                    call.key(&rows).key(&state).arg(debt.strikes).arg(seconds);
-                    for fingerprint in part {
-                        call.arg(&fingerprint.to_be_bytes()[..]);
-                    }
-                    let mut connection = self.connection();
-                    used = used.max(call.invoke_async(&mut connection).await?);
-                    rest = more;
-                    if rest.is_empty() {
-                        break;
-                    }
-                }
-                account.with_ledger(&model, |ledger| ledger.settled(used));
-            }
-        }
-        Ok(())
+        self.compare_spent().await
     }
 
     fn connection(&self) -> ConnectionManager {
@@ -365,17 +299,26 @@ impl Fleet {
     }
 
     /// Names of a caller's and model's keys; the braces keep them on one node of a cluster.
-    fn names(&self, caller: &str, model: &str, day: u64) -> [String; 3] {
+    pub fn names(&self, caller: &str, model: &str, day: u64) -> Names {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(caller.as_bytes());
         context.update(&[0]);
         context.update(model.as_bytes());
-        let tag = hex::encode(context.sign().as_ref().get(..16).unwrap_or_default());
-        [
-            format!("vitalgate:{{{tag}}}:rows:{day}"),
-            format!("vitalgate:{{{tag}}}:state"),
-            format!("vitalgate:{{{tag}}}:seen:{day}"),
-        ]
+        let mut tag = Tag::default();
+        for (byte, of) in tag.iter_mut().zip(context.sign().as_ref()) {
+            *byte = *of;
+        }
+        let of = hex::encode(tag);
+        Names {
+            day,
+            tag,
+            keys: [
+                format!("vitalgate:{{{of}}}:rows:{day}"),
+                format!("vitalgate:{{{of}}}:state"),
+                format!("vitalgate:{{{of}}}:seen:{day}"),
+                format!("vitalgate:{{{of}}}:full:{day}"),
+            ],
+        }
     }
 
     fn found(&self) {
@@ -410,9 +353,3 @@ impl Fleet {
         self.news.fetch_or(events.bits(), Ordering::AcqRel);
     }
 }
-
-/// As `enter.lua` writes it.
-type Answer = (u8, i64, u8, u32, u8, u8, String, String);
-
-#[cfg(test)]
-mod tests;

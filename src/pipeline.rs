@@ -209,6 +209,7 @@ impl Pipeline {
         let screened = screen(trail, model, observed);
         // Whatever the screens say has to be paid for: it tells where they are.
         query.flagged = screened.as_ref().map_or(true, InDistribution::is_flagged);
+        query.answered = screened.as_ref().is_ok_and(InDistribution::leads_on);
         if screened.as_ref().is_ok_and(InDistribution::is_overridden) {
             query = query.overridden();
         }

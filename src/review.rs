@@ -87,6 +87,13 @@ impl Handling {
     }
 }
 
+/// Whether [`decide`] lets a row go on.
+pub(crate) fn leads_on(row: &Row) -> bool {
+    row.confirmed.is_some()
+        || row.reasons.is_empty()
+        || row.spec().review.policy == ReviewPolicy::Attach
+}
+
 /// Ends the path of a row with reasons for review, unless somebody overrides them or the policy
 /// attaches predictions.
 pub(crate) fn decide(row: Box<Row>) -> Result<(Box<Row>, Clearance), Withheld> {

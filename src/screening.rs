@@ -14,7 +14,7 @@ use std::cell::RefCell;
 
 use zeroize::Zeroize;
 
-use crate::{bundle::model::ModelSpec, clinical::Consistent, phi::Phi, row::Row};
+use crate::{bundle::model::ModelSpec, clinical::Consistent, phi::Phi, review, row::Row};
 
 mod agreement;
 mod calibration;
@@ -64,6 +64,11 @@ impl InDistribution {
     /// Whether any screen so far asks for a person.
     pub fn is_flagged(&self) -> bool {
         !self.0.reasons.is_empty()
+    }
+
+    /// Whether a prediction follows, flagged or not.
+    pub fn leads_on(&self) -> bool {
+        review::leads_on(&self.0)
     }
 
     pub(crate) fn row(&self) -> &Row {

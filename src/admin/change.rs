@@ -215,16 +215,6 @@ async fn contain(
         Ok((changed, subject))
     };
     let pipeline = &of.application.pipeline;
-    let released = match &subject_told {
-        Subject::Caller(name) if !stopping => Some(name.as_str()),
-        Subject::Caller(_) | Subject::Model { .. } | Subject::Deployments => None,
-    };
-    if let (Some(fleet), Some(caller)) = (pipeline.extraction.fleet(), released) {
-        let models = pipeline.models.all();
-        let mut models: Vec<String> = models.iter().map(|m| m.spec().name.clone()).collect();
-        models.dedup();
-        fleet.pardon(caller, &models).await;
-    }
     let changed = tokio::task::spawn_blocking(changing)
         .await
         .map_err(|_panicked| Code::Internal)?;
@@ -237,7 +227,17 @@ async fn contain(
         };
         Declined::because(Code::StateUnwritable, cause)
     })?;
-    if let Some(fleet) = of.application.pipeline.extraction.fleet() {
+    let released = match &subject_told {
+        Subject::Caller(name) if !stopping => Some(name.as_str()),
+        Subject::Caller(_) | Subject::Model { .. } | Subject::Deployments => None,
+    };
+    if let (Some(fleet), Some(caller)) = (pipeline.extraction.fleet(), released) {
+        let models = pipeline.models.all();
+        let mut models: Vec<String> = models.iter().map(|m| m.spec().name.clone()).collect();
+        models.dedup();
+        fleet.pardon(caller, models).await;
+    }
+    if let Some(fleet) = pipeline.extraction.fleet() {
         fleet.tell();
     }
     let stopped = of.application.pipeline.containment.stopped();

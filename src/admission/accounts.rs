@@ -156,6 +156,8 @@ mod tests {
             fingerprint: 1,
             embedding: None,
             flagged: false,
+            answered: true,
+            version: 1,
         };
         let limits = *first.limits();
         let terms = crate::extraction::Terms::new(
@@ -221,6 +223,8 @@ mod tests {
             fingerprint: 1,
             embedding: None,
             flagged: false,
+            answered: true,
+            version: 1,
         };
         let account = accounts.of(&as_clinician);
         let terms = crate::extraction::Terms::new(

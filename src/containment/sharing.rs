@@ -28,6 +28,12 @@ impl SharedChange {
         Some(Self { subject, at, hold })
     }
 
+    /// The caller, where it was released.
+    pub fn released_caller(&self) -> Option<&str> {
+        let caller = self.subject.strip_prefix("caller ");
+        caller.filter(|_| self.hold.is_none())
+    }
+
     /// The hold, in JSON; empty when it was released.
     pub fn text(&self) -> String {
         let hold = self.hold.as_ref();

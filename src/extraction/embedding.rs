@@ -30,16 +30,37 @@ pub(super) const NEAR: u32 = 48;
 pub struct Embedding(pub [u32; BITS / 32]);
 
 impl Embedding {
+    /// Bytes in the shared store.
+    pub(super) const LENGTH: usize = BITS / 8;
+
     /// As the shared store keeps it.
     pub(super) fn bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|word| word.to_be_bytes()).collect()
     }
 
-    /// Whether two rows of the same day and model are near each other.
-    pub fn is_near(&self, other: &Self) -> bool {
-        let bits = self.0.iter().zip(&other.0);
-        bits.map(|(a, b)| (a ^ b).count_ones()).sum::<u32>() <= NEAR
+    /// Reads what the shared store keeps.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::LENGTH] = bytes.try_into().ok()?;
+        let mut words = [0; BITS / 32];
+        for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u32::from_be_bytes(*four);
+        }
+        Some(Self(words))
     }
+
+    /// Whether two rows of the same day and model are near each other. One half of the bits tells
+    /// of nearly all that are not.
+    pub fn is_near(&self, other: &Self) -> bool {
+        let (half, rest) = self.0.split_at(BITS / 64);
+        let (other_half, other_rest) = other.0.split_at(BITS / 64);
+        let differ = differing(half, other_half);
+        differ <= NEAR && differ + differing(rest, other_rest) <= NEAR
+    }
+}
+
+fn differing(some: &[u32], others: &[u32]) -> u32 {
+    let bits = some.iter().zip(others);
+    bits.map(|(a, b)| (a ^ b).count_ones()).sum()
 }
 
 /// Secret directions for one model's features and one day.

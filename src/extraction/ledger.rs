@@ -3,10 +3,7 @@
 //! Keyed hashes and sums only, never a row. Exactly the same steps run as a script in the shared
 //! store (`src/fleet/enter.lua`); a test holds one against the other.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     embedding::Embedding,
@@ -14,6 +11,7 @@ use super::{
     terms::{Clinical, Terms},
     verdict::{Detail, Event, Events, Verdict, Why},
 };
+use crate::fleet::Names;
 
 /// Embeddings that are kept at most, newest first; enough for 200 patients every 2 hours. To
 /// have one forgotten before its time, so many other rows have to be paid for.
@@ -39,12 +37,17 @@ const DAY: u64 = 86_400;
 /// A row that is about to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
-    /// Its keyed fingerprint.
+    /// Its keyed fingerprint, 56 bits.
     pub fingerprint: u64,
+    /// The version of the model that it is asked of.
+    pub version: u32,
     /// Its embedding, where the model has a reference.
     pub embedding: Option<Embedding>,
     /// Whether a screen flagged or rejected it.
     pub flagged: bool,
+    /// Whether a prediction follows: of a flagged row none does, unless the bundle attaches it to
+    /// the review or somebody overrides.
+    pub answered: bool,
 }
 
 impl Query {
@@ -53,41 +56,23 @@ impl Query {
     #[must_use]
     pub fn overridden(self) -> Self {
         Self {
-            fingerprint: self.fingerprint.rotate_left(32) ^ u64::MAX,
+            fingerprint: !self.fingerprint & asked::FINGERPRINT,
             flagged: false,
+            answered: true,
             ..self
         }
     }
 }
 
-/// Embeddings as they are kept.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    /// As [`stamp`] writes it.
-    at: u32,
-    bits: Embedding,
-}
-
+mod asked;
+mod patterns;
 mod sharing;
-pub use sharing::{Argument, Debt, Shared};
 
-/// Fingerprints are hashes already.
-#[derive(Debug, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 << 8) | u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
+use asked::Asked;
+pub use patterns::Nearby;
+use patterns::Seen;
+use sharing::Apart;
+pub use sharing::{Answer, Argument, Debt, Journal, Places, Said, Shared, Told};
 
 /// What one caller asked about one model.
 #[derive(Debug, Default)]
@@ -95,9 +80,13 @@ pub struct Ledger {
     day: u64,
     /// Rows that the shared store has of other servers.
     elsewhere: u32,
-    /// Rows charged when the store went away; while it is, this server has a share of the rest.
-    apart: Option<u32>,
-    rows: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    /// How things stood when the store went away.
+    apart: Option<Apart>,
+    /// How much of the store's embeddings is in `seen`.
+    journal: Journal,
+    /// Names of the store's keys, worked out once a day.
+    names: Option<Arc<Names>>,
+    rows: Asked,
     seen: VecDeque<Seen>,
     cusum: f64,
     strikes: f64,
@@ -123,9 +112,15 @@ impl Ledger {
         if terms.effect(before) == Step::Quarantine {
             return self.verdict(Err((Why::Quarantined, 0)), before, events);
         }
-        // The same row again costs nothing and counts for nothing.
-        if self.rows.contains(&query.fingerprint) {
-            return self.verdict(Ok(terms.effect(before).detail()), before, events);
+        // The same row again costs nothing and counts for nothing. What a version answered in full
+        // it answers so again; the rest goes by how far the response is now.
+        if self.rows.has(query) {
+            let detail = if self.rows.has_in_full(query) {
+                Detail::Full
+            } else {
+                terms.effect(before).detail()
+            };
+            return self.verdict(Ok(detail), before, events);
         }
         let exhausted = terms.rows.is_some_and(|limit| self.used() >= limit);
         if exhausted && !std::mem::replace(&mut self.told_exhausted, true) {
@@ -139,20 +134,22 @@ impl Ledger {
         if slowed && let Some(wait) = self.wait(now) {
             return self.verdict(Err((Why::SlowedDown, wait)), before, events);
         }
-        let near = self.near_duplicate(query, terms, seconds);
+        let nearby = self.nearby(query, terms, seconds);
+        let near = self.near_duplicate(&nearby, terms);
         if near.is_some() {
             events.insert(Event::NearDuplicate);
             if query.fingerprint != self.refused {
                 self.refused = query.fingerprint;
                 self.strike(terms.near_strike);
             }
-        } else if self.flag_rate(query, terms, seconds) {
+        } else if self.flag_rate(query, &nearby, terms) {
             events.insert(Event::FlagRate);
             self.strike(ALARM_STRIKES);
         }
         let after = self.step(terms.clinical);
         if let Some(first) = near.filter(|_| terms.enforced && !pays_with_bands) {
-            let wait = (first + terms.window).saturating_sub(seconds).max(1);
+            // A second later it is forgotten.
+            let wait = (first + terms.window + 1).saturating_sub(seconds).max(1);
             return self.verdict(Err((Why::NearDuplicate, wait)), after, events);
         }
         if slowed {
@@ -168,7 +165,8 @@ impl Ledger {
             }
             return self.verdict(Ok(detail.min(Detail::Band)), after, events);
         }
-        self.remember(query, terms, seconds);
+        self.rows.insert(query, detail, terms);
+        self.remember_place(query, seconds);
         if terms
             .rows
             .is_some_and(|limit| self.used() == alert_at(limit))
@@ -183,8 +181,13 @@ impl Ledger {
 
     /// Distinct rows charged today.
     pub fn used(&self) -> u32 {
-        let own = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
-        own.saturating_add(self.elsewhere)
+        self.rows.len().saturating_add(self.elsewhere)
+    }
+
+    /// The same on a day, in days since the epoch.
+    pub fn used_on(&mut self, day: u64) -> u32 {
+        self.turn_day(day * DAY);
+        self.used()
     }
 
     /// How far the automatic response is, with what has decayed by `seconds`.
@@ -198,6 +201,10 @@ impl Ledger {
         let any = self.strikes > 0.0 || self.cusum > 0.0;
         (self.strikes, self.cusum, self.pace) = (0.0, 0.0, 0);
         self.seen.clear();
+        self.journal = Journal::default();
+        if let Some(apart) = &mut self.apart {
+            apart.strikes = 0.0;
+        }
         any
     }
 
@@ -213,7 +220,7 @@ impl Ledger {
         let day = seconds / DAY;
         if day != self.day {
             self.day = day;
-            self.rows = HashSet::default();
+            self.rows = Asked::default();
             self.seen = VecDeque::new();
             (self.elsewhere, self.apart, self.told_exhausted) = (0, None, false);
         }
@@ -246,73 +253,13 @@ impl Ledger {
         self.pace = self.pace.max(now) + PACE_MS;
     }
 
-    /// When the first of too many near rows came, if there are too many. A row that was flagged
-    /// was not answered: what comes after it may be its correction.
-    fn near_duplicate(&mut self, query: &Query, terms: &Terms, seconds: u64) -> Option<u64> {
-        self.forget_old(terms, seconds);
-        let embedding = query.embedding.filter(|_| !query.flagged)?;
-        let mut near = self.near(&embedding, false);
-        let first = near.next()?;
-        let allowed = terms.near
-            + u32::from(self.seen.len() >= CROWD)
-            + u32::from(self.seen.len() >= MULTITUDE);
-        let count = 1 + u32::try_from(near.count()).unwrap_or(u32::MAX - 1);
-        (count > allowed).then_some(first)
-    }
-
-    fn forget_old(&mut self, terms: &Terms, seconds: u64) {
-        while let Some(oldest) = self.seen.front()
-            && u64::from(oldest.at) + terms.window < seconds
-        {
-            self.seen.pop_front();
-        }
-    }
-
-    /// The times of near rows, oldest first.
-    fn near<'s>(
-        &'s self,
-        embedding: &'s Embedding,
-        flagged: bool,
-    ) -> impl Iterator<Item = u64> + 's {
-        let same = move |seen: &&Seen| (seen.at & 1 == 1) == flagged;
-        let near = self.seen.iter().filter(same);
-        near.filter(|seen| embedding.is_near(&seen.bits))
-            .map(|seen| u64::from(seen.at))
-    }
-
-    /// Page's CUSUM of the flags over distinct rows. Another version of a row that was flagged is
-    /// not another flag: somebody is correcting it.
-    fn flag_rate(&mut self, query: &Query, terms: &Terms, seconds: u64) -> bool {
-        self.forget_old(terms, seconds);
-        let again = |e: &Embedding| query.flagged && self.near(e, true).next().is_some();
-        if query.embedding.as_ref().is_some_and(again) {
-            return false;
-        }
-        let step = if query.flagged {
-            terms.if_flagged
-        } else {
-            terms.if_passed
-        };
-        self.cusum = (self.cusum + step).max(0.0);
-        if self.cusum < ALARM {
-            return false;
-        }
-        self.cusum = 0.0;
-        true
-    }
-
-    fn remember(&mut self, query: &Query, terms: &Terms, seconds: u64) {
-        if terms.rows.is_none() && self.rows.len() >= UNBUDGETED {
-            self.rows.clear();
-        }
-        self.rows.insert(query.fingerprint);
-        self.remember_place(query, seconds);
-    }
-
     fn remember_place(&mut self, query: &Query, seconds: u64) {
-        let Some(seen) = Seen::of(query, seconds) else {
-            return;
-        };
+        if let Some(seen) = Seen::of(query, seconds) {
+            self.keep_place(seen);
+        }
+    }
+
+    fn keep_place(&mut self, seen: Seen) {
         if self.seen.len() >= EMBEDDINGS {
             self.seen.pop_front();
         }
@@ -342,12 +289,6 @@ fn alert_at(limit: u32) -> u32 {
         .div_ceil(5)
         .try_into()
         .unwrap_or(limit)
-}
-
-/// Seconds as 32 bits, the lowest of which says whether the row was flagged.
-fn stamp(seconds: u64, flagged: bool) -> u32 {
-    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-    (seconds & !1) | u32::from(flagged)
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub struct Terms {
     pub near: u32,
     /// The window, seconds.
     pub window: u64,
-    /// What one more counts, in strikes: the more rows are asked about honestly, the less.
+    /// What one more counts, in strikes.
     pub near_strike: f64,
     /// What a flagged row adds to the CUSUM: ln(p1/p0).
     pub if_flagged: f64,
@@ -79,8 +79,13 @@ pub struct Terms {
 
 /// The window in which near rows are counted, hours.
 const WINDOW_HOURS: f64 = 6.0;
-/// Rows a day of a caller for whom a near-duplicate is a whole strike.
+/// Rows a day of a caller for whom a near-duplicate is a whole strike. Some honest rows are near
+/// others by chance, one in a thousand as measured, so the more rows the more of them: what counts
+/// is their share. A caller who spends all of any budget on near rows gets 200 strikes.
 const FEW_ROWS: f64 = 200.0;
+/// But so much at least: 50 near rows are a strike whatever the budget, since an attack needs no
+/// more for a large one. At a million rows a day chance brings .8 strikes an hour, and one fades.
+const LEAST_STRIKE: f64 = 0.02;
 /// The share of flagged rows of whoever probes a model (or three times what is honest).
 const PROBING: f64 = 0.15;
 
@@ -97,10 +102,9 @@ impl Terms {
         Self {
             rows: limits.rows_per_day.limit(),
             near: (WINDOW_HOURS / queries.rescoring_hours).ceil() as u32,
-            near_strike: limits
-                .rows_per_day
-                .limit()
-                .map_or(1.0, |rows| (FEW_ROWS / f64::from(rows)).min(1.0)),
+            near_strike: limits.rows_per_day.limit().map_or(1.0, |rows| {
+                (FEW_ROWS / f64::from(rows)).clamp(LEAST_STRIKE, 1.0)
+            }),
             window: (WINDOW_HOURS * 3600.0) as u64,
             if_flagged: (p1 / p0).ln(),
             if_passed: ((1.0 - p1) / (1.0 - p0)).ln(),
@@ -117,7 +121,31 @@ impl Terms {
 
 #[cfg(test)]
 mod tests {
-    use super::Clinical;
+    use super::{Clinical, Terms};
+    use crate::{
+        bundle::model::QueriesSpec,
+        config::{CallerLimits, RowsPerDay},
+    };
+
+    #[test]
+    fn a_near_row_weighs_by_the_budget_it_is_part_of() {
+        let strike = |rows: u32| {
+            let limits = CallerLimits {
+                rows_per_day: RowsPerDay::Limited(rows),
+                ..CallerLimits::DEFAULT
+            };
+            Terms::new(&limits, Clinical::No, &QueriesSpec::default()).near_strike
+        };
+        for (rows, expected) in [
+            (10, 1.0),
+            (200, 1.0),
+            (400, 0.5),
+            (10_000, 0.02),
+            (1_000_000, 0.02),
+        ] {
+            assert!((strike(rows) - expected).abs() < 1e-12, "{rows}");
+        }
+    }
 
     /// A clinician behind a gateway is no less at a bedside.
     #[test]

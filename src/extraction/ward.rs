@@ -14,7 +14,7 @@ use crate::{
     clinical,
     config::{CallerLimits, RowsPerDay},
     schema, screening,
-    screening::Screen,
+    screening::{InDistribution, Screen},
     specimens,
 };
 
@@ -156,10 +156,13 @@ fn day(mut stays: Vec<[Values; 5]>, seed: u64) -> (usize, usize, Step) {
                 fingerprint: u64::from_le_bytes(digest.as_ref()[..8].try_into().unwrap()),
                 embedding: Some(embedder.embed(&screen, observed.row().values().iter().copied())),
                 flagged: false,
+                answered: true,
+                version: 1,
             };
             let screened = clinical::check_ranges(observed).and_then(clinical::check_consistency);
             let screened = screened.map(|c| screening::check_distribution(Some(&screen), c));
-            query.flagged = screened.map_or(true, |s| s.is_flagged());
+            query.flagged = screened.as_ref().map_or(true, InDistribution::is_flagged);
+            query.answered = screened.is_ok_and(|s| s.leads_on());
             let minutes = u64::try_from(patient * 120 / PATIENTS).unwrap();
             let now = MIDNIGHT + u64::try_from(scoring).unwrap() * 2 * HOUR + minutes * 60_000;
             // And whoever is flagged is sent again at once, unchanged.

@@ -1,21 +1,29 @@
 -- One row of one caller and model: src/extraction/ledger.rs, step by step, for all replicas.
--- KEYS: the day's fingerprints; what speaks against the caller; the day's embeddings.
--- Keys of a day end with it; nothing here is a row.
-local fingerprint, embedding = ARGV[1], ARGV[2]
-local flagged, now, rows, near, window = ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local if_flagged, if_passed = tonumber(ARGV[8]), tonumber(ARGV[9])
-local enforced, bands, last = ARGV[10] == '1', ARGV[11] == '1', tonumber(ARGV[12])
-local NEAR, MOST, CROWD, MULTITUDE, UNBUDGETED = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
-local ALARM, PACE, BURST, near_strike = tonumber(ARGV[18]), tonumber(ARGV[19]), tonumber(ARGV[20]), tonumber(ARGV[21])
-local DAY = 86400
+-- KEYS: the day's fingerprints; what speaks against the caller; the day's embeddings; the day's fingerprints
+-- of what was answered in full, with the version. Keys of a day end with it; nothing here is a row.
+local fingerprint, in_full, embedding = ARGV[1], ARGV[2], ARGV[3]
+local flagged, answered = ARGV[4] == '1', ARGV[5] == '1'
+local now, rows, near, window = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local if_flagged, if_passed = tonumber(ARGV[10]), tonumber(ARGV[11])
+local enforced, bands, last = ARGV[12] == '1', ARGV[13] == '1', tonumber(ARGV[14])
+local NEAR, MOST, CROWD, MULTITUDE, UNBUDGETED = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
+local ALARM, PACE, BURST, near_strike = tonumber(ARGV[20]), tonumber(ARGV[21]), tonumber(ARGV[22]), tonumber(ARGV[23])
+-- What the replica compared already: the first `taken` embeddings of the list `epoch`.
+local its_epoch, its_taken = tonumber(ARGV[24]), tonumber(ARGV[25])
+local count, first, again, few = tonumber(ARGV[26]), tonumber(ARGV[27]), ARGV[28] == '1', tonumber(ARGV[29])
+local DAY, PLACE = 86400, 36
 local seconds = math.floor(now / 1000)
 local day = math.floor(seconds / DAY)
-local state = redis.call('HMGET', KEYS[2], 'cusum', 'strikes', 'at', 'pace', 'refused', 'exhausted', 'told')
+local state = redis.call('HMGET', KEYS[2], 'cusum', 'strikes', 'at', 'pace', 'refused', 'exhausted', 'told', 'epoch', 'taken')
 local cusum, strikes, at = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or seconds)
 local pace, refused, told = tonumber(state[4] or 0), state[5], tonumber(state[7] or 0)
 local told_exhausted = state[6] == tostring(day)
+local epoch, taken = tonumber(state[8] or 0), tonumber(state[9] or 0)
 local used = redis.call('SCARD', KEYS[1])
 local events = 0
+-- Embeddings, oldest first: 4 bytes of time, whose lowest bits say whether it was flagged (1) and
+-- answered (2), and 32 of bits. The last `new` are those that the replica does not have.
+local seen, new = '', nil
 
 local function step()
   local s = 0
@@ -26,13 +34,15 @@ local function effect(s) if enforced then return s else return 0 end end
 -- 2 in full, 1 the band, 0 nothing.
 local function detail(s) if s <= 1 then return 2 elseif s == 2 then return 1 else return 0 end end
 local function exact(n) return string.format('%.17g', n) end
+local function unknown() return string.sub(seen, #seen - new * PLACE + 1) end
 
 local function verdict(why, value, charged, s)
   if s > told then events = bit.bor(events, 16) elseif s < told then events = bit.bor(events, 32) end
   redis.call('HSET', KEYS[2], 'cusum', exact(cusum), 'strikes', exact(strikes), 'at', at, 'pace', exact(pace),
-    'refused', refused or '', 'exhausted', told_exhausted and day or '', 'told', s)
+    'refused', refused or '', 'exhausted', told_exhausted and day or '', 'told', s, 'epoch', exact(epoch), 'taken', taken)
   redis.call('EXPIRE', KEYS[2], 3 * DAY)
-  return {why, value, charged, used, s, events, exact(strikes), exact(cusum)}
+  if not new then return {why, value, charged, used, s, events, exact(strikes), exact(cusum), 0, 0, ''} end
+  return {why, value, charged, used, s, events, exact(strikes), exact(cusum), epoch, taken, unknown()}
 end
 
 -- Two replicas' clocks may differ: time does not go back.
@@ -40,7 +50,9 @@ strikes = math.max(0, strikes - math.max(0, seconds - at) / 3600)
 at = math.max(at, seconds)
 local before = step()
 if effect(before) == 4 then return verdict(4, 0, 0, before) end
-if redis.call('SISMEMBER', KEYS[1], fingerprint) == 1 then return verdict(0, detail(effect(before)), 0, before) end
+if redis.call('SISMEMBER', KEYS[1], fingerprint) == 1 then
+  return verdict(0, redis.call('SISMEMBER', KEYS[4], in_full) == 1 and 2 or detail(effect(before)), 0, before)
+end
 local exhausted = rows >= 0 and used >= rows
 if exhausted and not told_exhausted then
   told_exhausted = true
@@ -51,42 +63,51 @@ local slowed = effect(before) >= 1 and not bands
 local allowed = now + PACE * (BURST - 1)
 if slowed and pace > allowed then return verdict(3, math.ceil((pace - allowed) / 1000), 0, before) end
 
--- Embeddings: 4 bytes of time, whose lowest bit says whether it was flagged, and 32 of bits.
-local seen = redis.call('GET', KEYS[3]) or ''
-local from = 1
-while from <= #seen and struct.unpack('>I4', seen, from) + window < seconds do from = from + 36 end
-if from > 1 then seen = string.sub(seen, from) end
-local ones = {}
-for byte = 0, 255 do
-  local n, rest = 0, byte
-  while rest > 0 do n = n + rest % 2; rest = math.floor(rest / 2) end
-  ones[byte] = n
-end
-local first, count, again = nil, 0, false
 if #embedding == 32 then
+  seen = redis.call('GET', KEYS[3]) or ''
+  local from = 1
+  while from <= #seen and struct.unpack('>I4', seen, from) + window < seconds do from = from + PLACE end
+  if from > 1 then seen = string.sub(seen, from) end
+  new = #seen / PLACE
+  if epoch == 0 then epoch, taken = now, new end
+  if epoch == its_epoch and taken >= its_taken then
+    new = math.min(taken - its_taken, new)
+  else
+    count, first, again = 0, -1, false
+  end
+  -- Comparing keeps everybody waiting, so the replica does most of it.
+  if new > few then return {5, 0, 0, used, 0, 0, '', '', epoch, taken, unknown()} end
+end
+if new and new > 0 then
+  local ones = {}
+  for byte = 0, 255 do
+    local n, rest = 0, byte
+    while rest > 0 do n = n + rest % 2; rest = math.floor(rest / 2) end
+    ones[byte] = n
+  end
   local own = {string.byte(embedding, 1, 32)}
-  for place = 1, #seen, 36 do
+  for place = #seen - new * PLACE + 1, #seen, PLACE do
     local stamp = struct.unpack('>I4', seen, place)
-    if (stamp % 2 == 1) == flagged then
+    local was_flagged, was_answered = flagged and stamp % 2 == 1, answered and stamp % 4 >= 2
+    if was_flagged or was_answered then
       local other, differ = {string.byte(seen, place + 4, place + 35)}, 0
       for i = 1, 32 do
         differ = differ + ones[bit.bxor(own[i], other[i])]
         if differ > NEAR then break end
       end
       if differ <= NEAR then
-        again = true
-        count = count + 1
-        first = first or stamp
+        again = again or was_flagged
+        if was_answered then
+          count = count + 1
+          if first < 0 then first = stamp end
+        end
       end
     end
   end
 end
-local near_duplicate = false
-if not flagged then
-  if #seen / 36 >= CROWD then near = near + 1 end
-  if #seen / 36 >= MULTITUDE then near = near + 1 end
-  near_duplicate = count > near
-end
+if #seen / PLACE >= CROWD then near = near + 1 end
+if #seen / PLACE >= MULTITUDE then near = near + 1 end
+local near_duplicate = count > near
 if near_duplicate then
   events = bit.bor(events, 4)
   if fingerprint ~= refused then
@@ -103,15 +124,17 @@ elseif not (flagged and again) then
 end
 local after = step()
 if near_duplicate and enforced and not bands then
-  return verdict(2, math.max(first + window - seconds, 1), 0, after)
+  return verdict(2, math.max(first + window + 1 - seconds, 1), 0, after)
 end
 if slowed then pace = math.max(pace, now) + PACE end
 local answer = detail(effect(after))
 local function remember_place()
-  if #embedding ~= 32 then return end
-  if #seen / 36 >= MOST then seen = string.sub(seen, 37) end
-  local stamp = seconds - seconds % 2 + (flagged and 1 or 0)
-  redis.call('SET', KEYS[3], seen .. struct.pack('>I4', stamp) .. embedding, 'EX', math.max(window, 60))
+  if not new then return end
+  if #seen / PLACE >= MOST then seen = string.sub(seen, PLACE + 1) end
+  local stamp = seconds - seconds % 4 + (flagged and 1 or 0) + (answered and 2 or 0)
+  seen = seen .. struct.pack('>I4', stamp) .. embedding
+  taken, new = taken + 1, math.min(new + 1, #seen / PLACE)
+  redis.call('SET', KEYS[3], seen, 'EX', math.max(window, 60))
 end
 if exhausted or (near_duplicate and enforced) then
   if not near_duplicate and fingerprint ~= refused then
@@ -122,11 +145,15 @@ if exhausted or (near_duplicate and enforced) then
 end
 
 if rows < 0 and used >= UNBUDGETED then
-  redis.call('DEL', KEYS[1])
+  redis.call('DEL', KEYS[1], KEYS[4])
 end
 redis.call('SADD', KEYS[1], fingerprint)
 used = redis.call('SCARD', KEYS[1])
 redis.call('EXPIRE', KEYS[1], 2 * DAY)
+if answer == 2 and answered then
+  redis.call('SADD', KEYS[4], in_full)
+  redis.call('EXPIRE', KEYS[4], 2 * DAY)
+end
 remember_place()
 if rows >= 0 and used == math.ceil(rows * 4 / 5) then events = bit.bor(events, 1) end
 return verdict(0, answer, 1, after)

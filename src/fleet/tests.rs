@@ -1,18 +1,18 @@
 //! The script against the ledger in this process, step by step, on a real store.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use redis::{Client, Script};
+use redis::{Client, Connection, Script};
 
-use super::Answer;
 use crate::{
     bundle::model::QueriesSpec,
     config::{CallerLimits, Patterns, RowsPerDay},
-    extraction::{Clinical, Embedding, Ledger, Query, Shared, Terms},
+    extraction::{Answer, Clinical, Embedding, Ledger, Query, Said, Step, Terms, Verdict},
 };
 
 /// A store without TLS, killed when dropped: what is tested is the script.
@@ -79,11 +79,53 @@ impl Seeded {
             let bit = usize::try_from(self.below(256)).unwrap();
             bits[bit / 32] ^= 1 << (bit % 32);
         }
+        let flagged = self.below(4) == 0;
         Query {
             fingerprint: place << 8 | self.below(90),
+            version: u32::try_from(self.below(8) / 7).unwrap(),
             embedding: (self.below(20) > 0).then_some(Embedding(bits)),
-            flagged: self.below(4) == 0,
+            flagged,
+            // Some bundles attach predictions to reviews.
+            answered: !flagged || self.below(3) == 0,
         }
+    }
+}
+
+/// One of the servers that share the store.
+struct Replica<'s> {
+    ledger: Ledger,
+    script: &'s Script,
+    run: u64,
+    behind: u32,
+}
+
+impl Replica<'_> {
+    /// Asks as [`crate::extraction::Extraction`] does.
+    fn ask(&mut self, store: &mut Connection, query: &Query, terms: &Terms, now: u64) -> Verdict {
+        let (run, day) = (self.run, now / 86_400_000);
+        for attempt in 1..=3 {
+            let mut call = self.script.prepare_invoke();
+            call.key(format!("rows:{run}:{day}"));
+            call.key(format!("state:{run}"));
+            call.key(format!("seen:{run}:{day}"));
+            call.key(format!("full:{run}:{day}"));
+            let told = self.ledger.tell(query, terms, attempt, now);
+            Ledger::arguments(query, terms, &told, now, &mut |argument| {
+                call.arg(argument);
+            });
+            let answer: Answer = call.invoke(store).unwrap();
+            match Said::read(&answer).unwrap() {
+                Said::Behind(places) => {
+                    self.behind += 1;
+                    self.ledger.catch_up(&places);
+                }
+                Said::Verdict(shared) => {
+                    self.ledger.mirror(query, &shared, terms, now);
+                    return shared.verdict;
+                }
+            }
+        }
+        panic!("the script asks for more again and again");
     }
 }
 
@@ -92,7 +134,8 @@ fn the_script_does_what_the_ledger_does() {
     let Some(store) = Store::start() else { return };
     let mut connection = store.1.get_connection().unwrap();
     let script = Script::new(include_str!("enter.lua"));
-    let (mut kinds, mut steps) = (std::collections::BTreeSet::new(), [0usize; 5]);
+    let (mut kinds, mut steps) = (BTreeSet::new(), [0usize; 5]);
+    let mut behind = 0;
     for run in 0..24u64 {
         let mut seeded = Seeded(run);
         let limits = CallerLimits {
@@ -110,39 +153,98 @@ fn the_script_does_what_the_ledger_does() {
         let clinical = [Clinical::No, Clinical::Person, Clinical::RecordSystem];
         let clinical = clinical[usize::try_from(run % 3).unwrap()];
         let terms = Terms::new(&limits, clinical, &QueriesSpec::default());
-        let mut ledger = Ledger::default();
+        // Two servers that share the store, and one that has all to itself.
+        let mut alone = Ledger::default();
+        let mut replicas = [(); 2].map(|()| Replica {
+            ledger: Ledger::default(),
+            script: &script,
+            run,
+            behind: 0,
+        });
         let mut now = (20_000 * 86_400 + seeded.below(86_400)) * 1000;
         for turn in 0..300 {
             // Seconds, minutes, now and then hours: over midnight too.
             let pause = if run % 2 == 0 { 4_000 } else { 40_000 };
             now += seeded.below(if turn % 50 == 49 { 20_000_000 } else { pause });
             let query = seeded.query();
-            let day = now / 86_400_000;
-            let mut call = script.prepare_invoke();
-            call.key(format!("rows:{run}:{day}"));
-            call.key(format!("state:{run}"));
-            call.key(format!("seen:{run}:{day}"));
-            Ledger::arguments(&query, &terms, now, &mut |argument| {
-                call.arg(argument);
-            });
-            let answer: Answer = call.invoke(&mut connection).unwrap();
-            let (why, value, charged, used, step, events, strikes, cusum) = answer;
-            let shared = Shared::read((why, value, charged, used, step, events), &strikes, &cusum);
-            let here = ledger.enter(&query, &terms, now);
-            assert_eq!(
-                shared.unwrap().verdict,
-                here,
-                "run {run}, turn {turn}: {query:?}"
-            );
-            kinds.insert((why, value.min(2)));
-            steps[usize::from(step)] += 1;
+            // The second is asked seldom, and falls behind.
+            let replica = &mut replicas[usize::from(seeded.below(60) == 0)];
+            let shared = replica.ask(&mut connection, &query, &terms, now);
+            let here = alone.enter(&query, &terms, now);
+            assert_eq!(shared, here, "run {run}, turn {turn}: {query:?}");
+            let kind = match shared.outcome {
+                Ok(detail) => format!("{detail:?}"),
+                Err((why, _)) => format!("{why:?}"),
+            };
+            kinds.insert(kind);
+            steps[Step::ALL.iter().position(|s| *s == shared.step).unwrap()] += 1;
         }
+        behind += replicas[1].behind;
     }
     // Every way it can end was taken.
-    let whys: std::collections::BTreeSet<u8> = kinds.iter().map(|(why, _)| *why).collect();
-    assert_eq!(whys.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
-    for detail in 0..=2 {
-        assert!(kinds.contains(&(0, detail)), "{kinds:?}");
-    }
+    let all = [
+        "Band",
+        "Exhausted",
+        "Full",
+        "NearDuplicate",
+        "Quarantined",
+        "SlowedDown",
+        "Withheld",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), all);
     assert!(steps.iter().all(|count| *count > 0), "{steps:?}");
+    assert!(behind > 0, "the second server never had to catch up");
+}
+
+/// After a pardon the list begins anew, and no server counts what was in the old one.
+#[test]
+fn a_new_list_of_embeddings_is_noticed() {
+    let Some(store) = Store::start() else { return };
+    let mut connection = store.1.get_connection().unwrap();
+    let script = Script::new(include_str!("enter.lua"));
+    let terms = Terms::new(
+        &CallerLimits::DEFAULT,
+        Clinical::Person,
+        &QueriesSpec::default(),
+    );
+    let mut replicas = [(); 2].map(|()| Replica {
+        ledger: Ledger::default(),
+        script: &script,
+        run: 0,
+        behind: 0,
+    });
+    let mut now = 20_000 * 86_400_000;
+    let mut row = 0;
+    let mut ask = |replica: &mut Replica<'_>, connection: &mut Connection| {
+        (row, now) = (row + 1, now + 1000);
+        let query = Query {
+            fingerprint: row,
+            version: 1,
+            embedding: Some(Embedding([7; 8])),
+            flagged: false,
+            answered: true,
+        };
+        replica.ask(connection, &query, &terms, now).outcome.is_ok()
+    };
+    let [one, other] = &mut replicas;
+    let first = [
+        ask(one, &mut connection),
+        ask(other, &mut connection),
+        ask(one, &mut connection),
+        ask(other, &mut connection),
+        ask(one, &mut connection),
+        ask(other, &mut connection),
+    ];
+    assert_eq!(first, [true, true, true, true, false, false]);
+    one.ledger.pardon();
+    let _: () = redis::cmd("DEL")
+        .arg("state:0")
+        .arg("seen:0:20000")
+        .query(&mut connection)
+        .unwrap();
+    for _ in 0..2 {
+        assert!(ask(other, &mut connection));
+        assert!(ask(one, &mut connection));
+    }
+    assert!(!ask(other, &mut connection));
 }

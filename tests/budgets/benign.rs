@@ -72,6 +72,8 @@ impl Caller {
             fingerprint,
             embedding: Some(embedding),
             flagged,
+            answered: !flagged,
+            version: 1,
         };
         (flagged, self.ledger.enter(&query, &self.terms, now))
     }

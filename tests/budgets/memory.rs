@@ -58,6 +58,8 @@ fn a_thousand_callers_hold_at_most_16_kib_each() {
                 fingerprint: row.wrapping_mul(0xd6e8_feb8_6659_fd93),
                 embedding: Some(Embedding(bits)),
                 flagged: false,
+                answered: true,
+                version: 1,
             };
             // Far enough apart in time that none is near another in the window.
             account.with_ledger("icu-mortality", |l| l.enter(&query, &terms, now + row));

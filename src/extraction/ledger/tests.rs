@@ -42,6 +42,8 @@ fn far(number: u64) -> Query {
         fingerprint: number << 1,
         embedding: Some(Embedding(bits)),
         flagged: false,
+        answered: true,
+        version: 1,
     }
 }
 
@@ -58,7 +60,16 @@ fn near(number: u64) -> Query {
 fn flagged(query: Query) -> Query {
     Query {
         flagged: true,
+        answered: false,
         ..query
+    }
+}
+
+/// Flagged, and its prediction goes with the review.
+fn attached(query: Query) -> Query {
+    Query {
+        answered: true,
+        ..flagged(query)
     }
 }
 
@@ -167,7 +178,7 @@ fn the_fifth_row_near_four_others_is_refused_and_told_when_to_come_again() {
     }
     // Another patient is answered, and the row itself in its time.
     assert_eq!(ledger.enter(&far(9), &terms, now).outcome, Ok(Detail::Full));
-    let later = ledger.enter(&near(4), &terms, now + (wait + 1) * 1000);
+    let later = ledger.enter(&near(4), &terms, now + wait * 1000);
     assert_eq!(later.outcome, Ok(Detail::Full));
     assert!(
         later.events.contains(Event::Eased),
@@ -305,7 +316,7 @@ fn less_than_full_is_never_made_full_by_asking_twice() {
         now += 20_000;
         ledger.enter(&flagged(far(number)), &other, now);
     }
-    for query in [far(50), far(50), far(3)] {
+    for query in [far(50), far(50), far(8)] {
         now += 20_000;
         let verdict = ledger.enter(&query, &other, now);
         assert_eq!(verdict.outcome, Ok(Detail::Withheld));
@@ -320,6 +331,97 @@ fn less_than_full_is_never_made_full_by_asking_twice() {
         ledger.enter(&far(50), &other, now).outcome,
         Ok(Detail::Full)
     );
+}
+
+#[test]
+fn what_was_answered_in_full_is_answered_so_again_and_nothing_else_is() {
+    let (mut ledger, terms) = (Ledger::default(), terms(200, Clinical::No));
+    for number in [100, 101] {
+        assert_eq!(
+            ledger.enter(&far(number), &terms, NOON).outcome,
+            Ok(Detail::Full)
+        );
+    }
+    for number in 0..6 {
+        ledger.enter(&flagged(far(number)), &terms, NOON);
+    }
+    let now = NOON + 100_000;
+    let in_bands = ledger.enter(&far(102), &terms, now);
+    assert_eq!(
+        (in_bands.outcome, in_bands.step),
+        (Ok(Detail::Band), Step::BandsOnly)
+    );
+    let of_another_version = Query {
+        version: 2,
+        ..far(100)
+    };
+    for (query, detail) in [
+        (far(100), Detail::Full),
+        (of_another_version, Detail::Band),
+        (far(101), Detail::Full),
+        (far(102), Detail::Band),
+        (flagged(far(0)), Detail::Band),
+    ] {
+        let again = ledger.enter(&query, &terms, now);
+        assert_eq!((again.outcome, again.charged), (Ok(detail), false));
+    }
+}
+
+#[test]
+fn a_flagged_row_that_is_answered_with_a_prediction_counts_as_near() {
+    let (mut ledger, terms) = (Ledger::default(), terms(200, Clinical::Person));
+    for number in 0..4 {
+        let query = if number % 2 == 0 {
+            attached(near(number))
+        } else {
+            near(number)
+        };
+        let verdict = ledger.enter(&query, &terms, NOON + number);
+        assert_eq!(verdict.outcome, Ok(Detail::Full), "{number}");
+    }
+    for query in [attached(near(4)), near(5)] {
+        let refused = ledger.enter(&query, &terms, NOON + 10);
+        assert_eq!(
+            refused.outcome.map_err(|(why, _)| why),
+            Err(Why::NearDuplicate)
+        );
+    }
+    // One that is not answered goes to a person, as ever.
+    let kept = ledger.enter(&flagged(near(6)), &terms, NOON + 10);
+    assert!(kept.outcome.is_ok());
+}
+
+/// A server that the store told nothing of a caller, but of whom it heard.
+#[test]
+fn apart_the_share_is_of_what_was_heard_to_be_left() {
+    let terms = terms(60, Clinical::Person);
+    let answered = |heard: u32| {
+        let mut ledger = Ledger::default();
+        let rows = (0..60).map(|n| ledger.enter_apart(&far(n), &terms, (2, heard), NOON + n));
+        rows.filter(|verdict| verdict.outcome.is_ok()).count()
+    };
+    assert_eq!([0, 40, 59, 60, 70].map(answered), [30, 10, 1, 0, 0]);
+}
+
+#[test]
+fn what_came_while_the_store_was_away_is_owed_and_a_pardon_owes_nothing() {
+    let terms = terms(200, Clinical::No);
+    let mut ledger = Ledger::default();
+    for number in 0..5 {
+        ledger.enter(&flagged(far(number)), &terms, NOON);
+    }
+    // Three hours later one strike of four is left, and four more are found.
+    let later = NOON + 3 * HOUR;
+    for number in 10..15 {
+        ledger.enter_apart(&flagged(far(number)), &terms, (2, 0), later);
+    }
+    let debt = ledger.debt(later / 1000).unwrap();
+    assert_eq!((debt.known, debt.more), (1.0, 4.0));
+    let an_hour_on = ledger.debt(later / 1000 + 3600).unwrap();
+    assert_eq!((an_hour_on.known, an_hour_on.more), (0.0, 4.0));
+    ledger.pardon();
+    let debt = ledger.debt(later / 1000).unwrap();
+    assert_eq!((debt.known, debt.more), (0.0, 0.0));
 }
 
 #[test]
@@ -351,5 +453,5 @@ fn memory_is_bounded_whatever_is_sent() {
         ledger.enter(&far(number), &unbudgeted, NOON + number);
     }
     assert!(ledger.seen.len() <= EMBEDDINGS);
-    assert!(ledger.rows.len() <= UNBUDGETED);
+    assert!(ledger.used() as usize <= UNBUDGETED);
 }

@@ -1,0 +1,110 @@
+//! What one row is beside those before it: near to too many, or one more that is flagged.
+
+use super::{ALARM, CROWD, Ledger, MULTITUDE, Query, Terms};
+use crate::extraction::Embedding;
+
+/// In a stamp: the row was flagged.
+const FLAGGED: u32 = 1;
+/// In a stamp: a prediction followed.
+const ANSWERED: u32 = 2;
+
+/// An embedding as it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Unix seconds, whose lowest two bits say what the row was.
+    at: u32,
+    bits: Embedding,
+}
+
+/// The kept rows that are near to one, of those that matter to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nearby {
+    /// How many were answered with a prediction, if a prediction follows this one.
+    pub answered: u32,
+    /// When the first of these came, Unix seconds.
+    pub first: Option<u64>,
+    /// Whether one was flagged, if this one is.
+    pub flagged: bool,
+}
+
+impl Seen {
+    /// Bytes in the shared store.
+    pub(super) const LENGTH: usize = 4 + Embedding::LENGTH;
+
+    pub(super) fn of(query: &Query, seconds: u64) -> Option<Self> {
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let flagged = if query.flagged { FLAGGED } else { 0 };
+        let answered = if query.answered { ANSWERED } else { 0 };
+        Some(Self {
+            at: (seconds & !(FLAGGED | ANSWERED)) | flagged | answered,
+            bits: query.embedding?,
+        })
+    }
+
+    /// Reads what the store keeps.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let (at, bits) = bytes.split_first_chunk()?;
+        Some(Self {
+            at: u32::from_be_bytes(*at),
+            bits: Embedding::read(bits)?,
+        })
+    }
+}
+
+impl Ledger {
+    /// Looks at the kept rows that are near. Two kinds matter: answered ones to a row that a
+    /// prediction follows, since what comes after another may be its correction; and flagged ones
+    /// to a flagged row.
+    pub(super) fn nearby(&mut self, query: &Query, terms: &Terms, seconds: u64) -> Nearby {
+        self.forget_old(terms, seconds);
+        let mut nearby = Nearby::default();
+        let Some(Seen { at: kind, bits }) = Seen::of(query, 0) else {
+            return nearby;
+        };
+        for seen in self.seen.iter().filter(|seen| seen.at & kind != 0) {
+            if bits.is_near(&seen.bits) {
+                nearby.flagged |= seen.at & kind & FLAGGED != 0;
+                if seen.at & kind & ANSWERED != 0 {
+                    nearby.answered += 1;
+                    nearby.first.get_or_insert(u64::from(seen.at));
+                }
+            }
+        }
+        nearby
+    }
+
+    pub(super) fn forget_old(&mut self, terms: &Terms, seconds: u64) {
+        while let Some(oldest) = self.seen.front()
+            && u64::from(oldest.at) + terms.window < seconds
+        {
+            self.seen.pop_front();
+        }
+    }
+
+    /// When the first of too many near rows came, if there are too many.
+    pub(super) fn near_duplicate(&self, nearby: &Nearby, terms: &Terms) -> Option<u64> {
+        let allowed = terms.near
+            + u32::from(self.seen.len() >= CROWD)
+            + u32::from(self.seen.len() >= MULTITUDE);
+        nearby.first.filter(|_| nearby.answered > allowed)
+    }
+
+    /// Page's CUSUM of the flags over distinct rows. Another version of a row that was flagged is
+    /// not another flag: somebody is correcting it.
+    pub(super) fn flag_rate(&mut self, query: &Query, nearby: &Nearby, terms: &Terms) -> bool {
+        if query.flagged && nearby.flagged {
+            return false;
+        }
+        let step = if query.flagged {
+            terms.if_flagged
+        } else {
+            terms.if_passed
+        };
+        self.cusum = (self.cusum + step).max(0.0);
+        if self.cusum < ALARM {
+            return false;
+        }
+        self.cusum = 0.0;
+        true
+    }
+}

@@ -1,0 +1,79 @@
+//! How the store is reached.
+
+use std::time::Duration;
+
+use redis::{
+    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, TlsCertificates,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+
+use super::{BESIDE, ON_PATH, TICK};
+use crate::{
+    audit::{KeyError, read_secret},
+    config::Store,
+    named_file::{self, LARGEST_CREDENTIAL},
+};
+
+/// Why the store cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The file of roots cannot be read.
+    #[error("{path}: {source}")]
+    Roots {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of the password.
+    #[error(transparent)]
+    Password(#[from] KeyError),
+    /// The address, the user or the roots.
+    #[error("store: {0}")]
+    Client(#[from] RedisError),
+}
+
+/// The configured store, not connected yet.
+///
+/// # Errors
+/// When a file is not good.
+pub fn client(store: &Store) -> Result<Client, FleetError> {
+    let root = named_file::read(&store.ca, LARGEST_CREDENTIAL);
+    let root = root.map_err(|source| FleetError::Roots {
+        path: store.ca.clone(),
+        source,
+    })?;
+    let password = read_secret(&store.password)?;
+    let password = String::from_utf8_lossy(password.trim_ascii());
+    let address = ConnectionAddr::TcpTls {
+        host: store.url.host.clone(),
+        port: store.url.port,
+        insecure: false,
+        tls_params: None,
+    };
+    let user = RedisConnectionInfo::default()
+        .set_username(&store.url.user)
+        .set_password(&password)
+        .set_db(store.url.database)
+        .set_skip_set_lib_name();
+    let info = address.into_connection_info()?.set_redis_settings(user);
+    let roots = TlsCertificates {
+        client_tls: None,
+        root_cert: Some(root),
+    };
+    Ok(Client::build_with_tls(info, roots)?)
+}
+
+/// Connects when it is first used, and again when the connection breaks.
+pub(super) fn connect(store: &Store) -> Result<ConnectionManager, FleetError> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(TICK)
+        .set_connection_timeout(Some(BESIDE))
+        .set_response_timeout(Some(ON_PATH));
+    Ok(ConnectionManager::new_lazy_with_config(
+        client(store)?,
+        config,
+    )?)
+}
