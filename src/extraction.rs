@@ -46,7 +46,7 @@ pub use ledger::{
 };
 pub use response::{DECAY_SECONDS, Step};
 pub use terms::{Clinical, Terms};
-pub use verdict::{Detail, Event, Events, Verdict, Why};
+pub use verdict::{Detail, Event, Events, Limit, Verdict, Why};
 
 /// Models whose directions are remembered; more than are served at once.
 const EMBEDDERS: usize = 64;
@@ -264,6 +264,7 @@ fn note(
     });
     trail.events = verdict.events;
     trail.step = verdict.step;
+    trail.limit = verdict.limit(terms);
     if verdict.events.is_empty() {
         return;
     }

@@ -17,7 +17,7 @@ use crate::{
     bundle::LoadedModel,
     clock,
     drift::Sighting,
-    extraction::{Events, Step},
+    extraction::{Events, Limit, Step},
     review::Tag,
     screening::Channel,
     trace::Trace,
@@ -149,6 +149,8 @@ pub struct Trail {
     pub events: Events,
     /// How far the response to them is.
     pub step: Step,
+    /// Why the answer may tell less than the bundle releases, where it may.
+    pub limit: Option<Limit>,
     /// Which part of the distribution screen found the input atypical; not for the caller.
     pub atypical: Option<Channel>,
     /// The input's bins, to be counted once it is decided.
@@ -185,6 +187,7 @@ impl Trail {
             shown: Shown::default(),
             events: Events::default(),
             step: Step::None,
+            limit: None,
             atypical: None,
             sighting: None,
             stages: Vec::with_capacity(Stage::ALL.len()),

@@ -10,7 +10,7 @@ use crate::{
     authn::Principal,
     authz::Action,
     clock,
-    extraction::{Event, Step},
+    extraction::{Event, Limit, Step},
     screening::Channel,
     trail::{Stage, Trail},
 };
@@ -71,6 +71,9 @@ struct Record<'a> {
     /// How far the response to them is.
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<&'static str>,
+    /// Why the answer tells less than the bundle releases, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
     stages_us: Stages<'a>,
 }
 
@@ -130,6 +133,7 @@ pub(super) fn body(
         repeat: trail.repeated,
         events: trail.events.iter().map(Event::as_str).collect(),
         response: (trail.step > Step::None).then(|| trail.step.as_str()),
+        limited: trail.limit.map(Limit::as_str),
         stages_us: Stages(trail.stages()),
     };
     let mut body = Vec::with_capacity(768);

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::response::Step;
+use super::{response::Step, terms::Terms};
 use crate::disposition::Code;
 
 /// How much of a prediction may leave.
@@ -150,6 +150,28 @@ impl Events {
     }
 }
 
+/// Why a row is answered with less than the bundle releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// By how far the response to the caller's queries is.
+    Response,
+    /// It is near to too many others.
+    NearDuplicate,
+    /// The day's budget is spent.
+    Budget,
+}
+
+impl Limit {
+    /// As records write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Response => "response",
+            Self::NearDuplicate => "near-duplicate",
+            Self::Budget => "budget",
+        }
+    }
+}
+
 /// What became of a row when it was charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -164,4 +186,18 @@ pub struct Verdict {
     pub step: Step,
     /// What operators are told.
     pub events: Events,
+}
+
+impl Verdict {
+    /// Why it is answered with less, where it is.
+    pub(super) fn limit(&self, terms: &Terms) -> Option<Limit> {
+        let detail = self.outcome.ok().filter(|detail| *detail < Detail::Full)?;
+        Some(if terms.effect(self.step).detail() <= detail {
+            Limit::Response
+        } else if self.events.contains(Event::NearDuplicate) {
+            Limit::NearDuplicate
+        } else {
+            Limit::Budget
+        })
+    }
 }

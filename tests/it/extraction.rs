@@ -126,6 +126,74 @@ fn a_budget_is_spent_once_whatever_the_way() {
 }
 
 #[test]
+fn predictions_attached_to_reviews_are_counted_among_near_rows() {
+    let mut site = site(50);
+    let mut files = crate::harness::model_source("icu-mortality");
+    let mut model: Value = serde_json::from_slice(&files["model.json"]).unwrap();
+    model["version"] = json!(2);
+    model["review"]["policy"] = json!("attach");
+    files.insert("model.json".to_owned(), model.to_string().into_bytes());
+    site.add_bundle("icu-mortality", 2, files);
+    let server = Server::start(&site);
+    let mut wire = Wire::open(&server, &client(&site, "clinician"));
+    let mut patient = patients().remove(0);
+    patient["observations"]["temperature"] = json!(24.5);
+    let mut answers = (80..90).map(|rate| {
+        patient["observations"]["heart_rate"] = json!(rate);
+        let path = "/v1/models/icu-mortality/versions/2/predict";
+        ask(&mut wire, path, &patient)
+    });
+    for _ in 0..2 {
+        let answer = answers.next().unwrap();
+        assert_eq!(answer.json()["disposition"], "review");
+        assert!(answer.json()["prediction"].is_object());
+    }
+    let refused = answers.find(|a| a.status == 429).unwrap();
+    assert_eq!(refused.code(), "SLOWED_DOWN");
+}
+
+/// Beyond its budget a record system has bands, and the record says that this is why.
+#[test]
+fn a_record_system_beyond_its_budget_has_bands_and_the_record_says_why() {
+    let mut site = Site::administrable();
+    let of_role = "[budgets.ehr-system]\nrows_per_day = \"unlimited\"\n\
+                   requests_per_second = 1000000\nburst = 1000000\nconcurrent_requests = 1000000\n\
+                   patterns = \"shadow\"\n";
+    site.configure(of_role, "[budgets.ehr-system]\nrows_per_day = 2\n");
+    let mut server = Server::start(&site);
+    let path = "/v1/models/breast-cancer/predict";
+    let mut wire = Wire::open(&server, &client(&site, "ehr"));
+    for (turn, patient) in crate::harness::breast_cancer_patients()
+        .iter()
+        .take(4)
+        .enumerate()
+    {
+        let answer = ask(&mut wire, path, patient);
+        let prediction = &answer.json()["prediction"];
+        assert_eq!(
+            prediction["probability"].is_number(),
+            turn < 2,
+            "{turn}: {}",
+            answer.json()
+        );
+        assert!(prediction["band"].is_string());
+    }
+    // What was answered in full is answered so again.
+    let again = ask(
+        &mut wire,
+        path,
+        &crate::harness::breast_cancer_patients()[0],
+    );
+    assert!(again.json()["prediction"]["probability"].is_number());
+    server.stop();
+    let records = server.records();
+    let predicted = records.iter().filter(|r| r["disposition"] == "predicted");
+    let limited = predicted.map(|r| r.get("limited").and_then(Value::as_str));
+    let expected = [None, None, Some("budget"), Some("budget"), None];
+    assert_eq!(limited.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn what_a_screen_stops_is_charged_and_what_is_no_row_is_not() {
     let site = site(50);
     let server = Server::start(&site);

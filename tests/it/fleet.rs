@@ -220,6 +220,70 @@ fn quarantine_and_release_are_everywhere() {
     });
 }
 
+/// One server alone saw the budget spent; the other has heard of it when the store dies.
+#[test]
+fn a_server_that_never_asked_gives_no_fresh_share() {
+    let Some(mut replicas) = Replicas::start() else {
+        return;
+    };
+    replicas.wait_for_store(true);
+    let (mut wires, patients) = (replicas.wires(), patients());
+    let mut fresh = patients.iter();
+    for _ in 0..BUDGET {
+        assert_eq!(ask(&mut wires[0], fresh.next().unwrap()).status, 200);
+    }
+    wait_until("the first server to tell", || {
+        let name = replicas.store.ask(&["keys", "vitalgate:spent:*"]);
+        let told = replicas.store.ask(&["hvals", name.trim()]);
+        told.trim() == BUDGET.to_string()
+    });
+    // The other one listens twice a second.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    replicas.store.kill();
+    for wire in &mut wires {
+        for _ in 0..3 {
+            let refused = ask(wire, fresh.next().unwrap());
+            assert_eq!(refused.code(), "BUDGET_EXHAUSTED");
+        }
+    }
+}
+
+/// Strikes that one server remembers do not come back over a release of another, though the store
+/// was away when it was made.
+#[test]
+fn a_release_is_not_undone_by_what_another_server_remembers() {
+    let Some(mut replicas) = Replicas::start() else {
+        return;
+    };
+    replicas.wait_for_store(true);
+    let (mut wires, patients) = (replicas.wires(), patients());
+    let mut patient = patients[0].clone();
+    for turn in 0..12usize {
+        patient["observations"]["heart_rate"] = json!(70 + turn);
+        ask(&mut wires[turn % 2], &patient);
+    }
+    let limited = |answer: &Answer| answer.json()["prediction"]["limited"] == "bands-only";
+    for (turn, wire) in wires.iter_mut().enumerate() {
+        assert!(limited(&ask(wire, &patients[1 + turn])), "{turn}");
+    }
+    replicas.store.kill();
+    replicas.wait_for_store(false);
+    let (one, site) = (&replicas.servers[0], &replicas.site);
+    let release = "/admin/v1/callers/clinician/release";
+    assert_eq!(change(one, site, "ops", release, "a drill").status, 200);
+    replicas.store.restart();
+    replicas.wait_for_store(true);
+    // Both servers tell the store what they know within a second.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    for (turn, wire) in wires.iter_mut().enumerate() {
+        let answer = ask(wire, &patients[5 + turn]);
+        assert!(
+            answer.json()["prediction"]["probability"].is_number(),
+            "{turn}"
+        );
+    }
+}
+
 #[test]
 fn a_refused_password_is_tried_again() {
     let Some(replicas) = Replicas::start() else {
