@@ -34,7 +34,7 @@ def fit(model: str, arguments, out: Path) -> None:
         command += ["--more", arguments.snapshots]
     else:
         # 483 patients: a third calibrates, so that 1% of them is more than one.
-        command += ["--quality", "standard", "--seed", "569", "--calibration-share", "0.35"]
+        command += ["--label", "malignant", "--quality", "standard", "--seed", "569", "--calibration-share", "0.35"]
     subprocess.run([str(part) for part in command], check=True)
 
 

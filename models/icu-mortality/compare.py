@@ -268,7 +268,7 @@ def main():
     parser.add_argument("--quality", default="best")
     parser.add_argument("--map", help="COLUMN=feature,… where the headers do not say it")
     parser.add_argument("--vitalgate", type=Path, default=ROOT / "target" / "release" / "vitalgate")
-    parser.add_argument("--json", type=Path, help="write everything here")
+    parser.add_argument("--json", type=Path, help="write everything here, after each seed")
     arguments = parser.parse_args()
     seeds = {}
     for seed in map(int, arguments.seeds.split(",")):
@@ -280,8 +280,8 @@ def main():
                 f"detected {mean['detected']:.3f}, false flags {result['false_flags']:.4f}, seconds {result['seconds']}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-    if arguments.json:
-        arguments.json.write_text(json.dumps(seeds, indent=1) + "\n")
+        if arguments.json:
+            arguments.json.write_text(json.dumps(seeds, indent=1) + "\n")
     print(table(seeds))
 
 

@@ -12,6 +12,7 @@ use super::{
     text::{divided, share},
 };
 
+mod calibration;
 mod plots;
 
 const STYLE: &str = include_str!("html/report.css");
@@ -61,6 +62,11 @@ macro_rules! add {
     ($page:expr, $($text:tt)*) => { $page.push_str(&format!($($text)*)) };
 }
 use add;
+
+/// A plot, which scrolls where the page is too narrow for it.
+fn plot(svg: &str, page: &mut String) {
+    add!(page, "<div class=\"wide\" tabindex=\"0\">{svg}</div>");
+}
 
 fn head(report: &Report, page: &mut String) {
     add!(
@@ -133,11 +139,14 @@ fn detection(report: &Report, page: &mut String) {
          those that ranges, rules and missing values let through are scored by the distribution \
          screen; the bars show what stopped the rest.</p>"
     );
-    page.push_str(&plots::auroc(&report.families, report.other.as_ref()));
-    page.push_str(&plots::stopped(&report.families, report.other.as_ref()));
+    plot(&plots::auroc(&report.families, report.other.as_ref()), page);
+    plot(
+        &plots::stopped(&report.families, report.other.as_ref()),
+        page,
+    );
     add!(
         page,
-        "<div class=\"wide\"><table><thead><tr><th>family<th>in fitting<th>made<th>reach the screen<th>AUROC\
+        "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th>family<th>in fitting<th>made<th>reach the screen<th>AUROC\
          <th>FPR at 95 % TPR<th>flagged<th>flagged, exact 1 %<th>stopped in all\
          <th>names the wrong value first</thead><tbody>"
     );
@@ -200,10 +209,10 @@ fn flags(report: &Report, page: &mut String) {
          and where that count lies in 99 of 100 cases if the patients of the calibration and \
          these are alike (beta-binomial).</p>"
     );
-    page.push_str(&plots::flags(&report.false_flags));
+    plot(&plots::flags(&report.false_flags), page);
     add!(
         page,
-        "<div class=\"wide\"><table><thead><tr><th>alpha<th>flagged<th>share<th>99 % interval<th>\
+        "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th>alpha<th>flagged<th>share<th>99 % interval<th>\
          <th>re-splits within<th>mean over re-splits</thead><tbody>"
     );
     for at in &report.false_flags {
@@ -247,10 +256,10 @@ fn burden(report: &Report, page: &mut String) {
                 .unwrap_or_default()
         );
     }
-    page.push_str(&plots::burden(&report.burden));
+    plot(&plots::burden(&report.burden, report.budget.as_ref()), page);
     add!(
         page,
-        "<div class=\"wide\"><table><thead><tr><th>by<th>group<th>rows<th>rejected<th>reviewed<th>share<th>95 % \
+        "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th>by<th>group<th>rows<th>rejected<th>reviewed<th>share<th>95 % \
          interval<th>codes</thead><tbody>"
     );
     for stratum in &report.burden {
@@ -292,10 +301,10 @@ fn model(report: &Report, page: &mut String) {
         all.rows,
         100.0 * share(all.positive, all.rows)
     );
-    page.push_str(&plots::calibration(all));
+    plot(&calibration::plot(all), page);
     add!(
         page,
-        "<div class=\"wide\"><table><thead><tr><th><th>rows<th>AUROC<th>Brier score<th>calibration error</thead><tbody>"
+        "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th><th>rows<th>AUROC<th>Brier score<th>calibration error</thead><tbody>"
     );
     let mut line = |name: &str, c: &Calibration| {
         add!(
@@ -328,7 +337,7 @@ fn estimate(e: &Estimate) -> String {
 fn foot(report: &Report, page: &mut String) {
     add!(
         page,
-        "<section><h2>Time a row, on the machine that measured</h2><div class=\"wide\"><table><thead>\
+        "<section><h2>Time a row, on the machine that measured</h2><div class=\"wide\" tabindex=\"0\"><table><thead>\
          <tr><th><th>calls<th>median<th>99th of 100</thead><tbody>"
     );
     let parts = [
