@@ -1,6 +1,6 @@
 //! How many patients a person would have to look at, and which.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
@@ -43,6 +43,31 @@ pub struct Budget {
     pub within: bool,
     /// How fitting divided it, when it did.
     pub divided: Option<RawBudget>,
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the bundle's budget of {:.1} %", 100.0 * self.total)?;
+        let Some(divided) = &self.divided else {
+            return Ok(());
+        };
+        let parts = [
+            ("ranges", divided.ranges),
+            ("rules", divided.consistency),
+            ("missing values", divided.missing),
+            ("distribution", divided.distribution),
+            ("agreement", divided.agreement),
+            ("reserve", divided.reserve),
+        ];
+        let parts = parts.map(|(name, share)| format!("{name} {:.2}", 100.0 * share));
+        let (measured, given) = parts.split_at(3);
+        write!(
+            f,
+            ", divided by the fit into {} (as measured), {}",
+            measured.join(", "),
+            given.join(", ")
+        )
+    }
 }
 
 /// Compares all rows' burden with the budget.

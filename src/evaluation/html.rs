@@ -4,12 +4,7 @@
 //! differ in shape too. The page follows the reader's light or dark setting and prints.
 
 use super::{
-    Report,
-    burden::Stratum,
-    detection::Figures,
-    families::Seen,
-    metrics::{Calibration, Estimate},
-    text::{divided, share},
+    Report, burden::Stratum, detection::Figures, families::Seen, metrics::Estimate, text::share,
 };
 
 mod calibration;
@@ -244,16 +239,11 @@ fn burden(report: &Report, page: &mut String) {
          value. A group far to the right of the others bears more of the screening.</p>"
     );
     if let Some(budget) = &report.budget {
+        let how = if budget.within { "Within" } else { "Over" };
         add!(
             page,
-            "<p><strong>{}</strong> the bundle's budget of {:.1}\u{a0}%{}.</p>",
-            if budget.within { "Within" } else { "Over" },
-            100.0 * budget.total,
-            budget
-                .divided
-                .as_ref()
-                .map(|d| format!(", {}", divided(d)))
-                .unwrap_or_default()
+            "<p><strong>{how}</strong> {}.</p>",
+            escape(&budget.to_string())
         );
     }
     plot(&plots::burden(&report.burden, report.budget.as_ref()), page);
@@ -306,7 +296,7 @@ fn model(report: &Report, page: &mut String) {
         page,
         "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th><th>rows<th>AUROC<th>Brier score<th>calibration error</thead><tbody>"
     );
-    let mut line = |name: &str, c: &Calibration| {
+    for (name, c) in report.models() {
         add!(
             page,
             "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.3}",
@@ -316,13 +306,6 @@ fn model(report: &Report, page: &mut String) {
             estimate(&c.brier),
             c.ece
         );
-    };
-    line("mean of the networks", all);
-    if let Some(released) = &report.calibration_released {
-        line("the same, on rows answered", released);
-    }
-    for (name, member) in &report.members {
-        line(name, member);
     }
     add!(page, "</tbody></table></div></section>");
 }
@@ -340,20 +323,14 @@ fn foot(report: &Report, page: &mut String) {
         "<section><h2>Time a row, on the machine that measured</h2><div class=\"wide\" tabindex=\"0\"><table><thead>\
          <tr><th><th>calls<th>median<th>99th of 100</thead><tbody>"
     );
-    let parts = [
-        ("distribution screen", report.latency.screen_us),
-        ("whole path but HTTP, one by one", report.latency.path_us),
-    ];
-    for (name, quantiles) in parts {
-        if let Some(q) = quantiles {
-            add!(
-                page,
-                "<tr><td>{name}<td>{}<td>{:.2}\u{a0}µs<td>{:.2}\u{a0}µs",
-                q.calls,
-                q.p50,
-                q.p99
-            );
-        }
+    for (name, q) in report.latency.parts() {
+        add!(
+            page,
+            "<tr><td>{name}<td>{}<td>{:.2}\u{a0}µs<td>{:.2}\u{a0}µs",
+            q.calls,
+            q.p50,
+            q.p99
+        );
     }
     add!(
         page,

@@ -39,6 +39,15 @@ pub struct Latency {
     pub path_us: Option<Quantiles>,
 }
 
+impl Latency {
+    /// What was measured, with its name.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&'static str, Quantiles)> {
+        let screen = self.screen_us.map(|q| ("distribution screen", q));
+        let path = self.path_us.map(|q| ("whole path but HTTP, one by one", q));
+        screen.into_iter().chain(path)
+    }
+}
+
 pub(super) fn measure(subject: &Subject<'_>, rows: &[&[f64]]) -> Result<Latency, ScoreError> {
     let screen = subject.screen.map(|s| s.0);
     let bench = path::Bench::new(subject.spec, screen);

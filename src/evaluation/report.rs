@@ -105,6 +105,16 @@ impl Report {
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
+
+    /// What is measured of the model: the mean of its networks, the same on the rows that are
+    /// answered, and each network.
+    pub(super) fn models(&self) -> impl Iterator<Item = (&str, &Calibration)> {
+        let mean = self.calibration.iter().map(|c| ("mean of the networks", c));
+        let answered = &self.calibration_released;
+        let answered = answered.iter().map(|c| ("the same, on rows answered", c));
+        let members = self.members.iter().map(|(name, c)| (name.as_str(), c));
+        mean.chain(answered).chain(members)
+    }
 }
 
 impl fmt::Display for Report {

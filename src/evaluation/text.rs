@@ -2,12 +2,11 @@
 
 use crate::error_chain::printable;
 
-use crate::screening::reference::RawBudget;
-
 use super::{
     Report,
     detection::Figures,
     families::Seen,
+    latency::Quantiles,
     metrics::{Calibration, Estimate},
 };
 
@@ -38,9 +37,9 @@ pub(super) fn report(report: &Report) -> String {
     }
     lines.push(String::new());
     lines.extend(burden(report));
-    if let Some(all) = &report.calibration {
+    if report.calibration.is_some() {
         lines.push(String::new());
-        lines.extend(model(report, all));
+        lines.extend(model(report));
     }
     lines.push(String::new());
     lines.extend(latency(report));
@@ -122,16 +121,8 @@ fn burden(report: &Report) -> Vec<String> {
     let mut lines =
         vec!["Rejected or sent to review, of rows with every required value".to_owned()];
     if let Some(budget) = &report.budget {
-        lines.push(format!(
-            "  {} the bundle's budget of {:.1} %{}",
-            if budget.within { "within" } else { "OVER" },
-            100.0 * budget.total,
-            budget
-                .divided
-                .as_ref()
-                .map(|d| format!(", {}", divided(d)))
-                .unwrap_or_default()
-        ));
+        let how = if budget.within { "within" } else { "OVER" };
+        lines.push(format!("  {how} {budget}"));
     }
     for stratum in &report.burden {
         let codes: Vec<String> = stratum
@@ -152,21 +143,6 @@ fn burden(report: &Report) -> Vec<String> {
     lines
 }
 
-/// How a fit divided the budget.
-pub(super) fn divided(budget: &RawBudget) -> String {
-    let percent = |share: f64| format!("{:.2}", 100.0 * share);
-    format!(
-        "divided by the fit into ranges {}, rules {}, missing values {} (as measured), distribution \
-         {}, agreement {}, reserve {}",
-        percent(budget.ranges),
-        percent(budget.consistency),
-        percent(budget.missing),
-        percent(budget.distribution),
-        percent(budget.agreement),
-        percent(budget.reserve)
-    )
-}
-
 fn percent(share: &Estimate) -> String {
     format!(
         "{:>5.1} % [{:.1}, {:.1}]",
@@ -176,9 +152,8 @@ fn percent(share: &Estimate) -> String {
     )
 }
 
-fn model(report: &Report, all: &Calibration) -> Vec<String> {
-    let mut lines = vec!["The model (95 % intervals)".to_owned()];
-    let line = |name: &str, c: &Calibration| {
+fn model(report: &Report) -> Vec<String> {
+    let line = |(name, c): (&str, &Calibration)| {
         format!(
             "  {:<32} {:>5} rows  AUROC {}  Brier {}  ECE {:.3}",
             printable(name),
@@ -188,15 +163,10 @@ fn model(report: &Report, all: &Calibration) -> Vec<String> {
             c.ece
         )
     };
-    lines.push(line("mean of the networks", all));
-    lines.extend(
-        report
-            .calibration_released
-            .iter()
-            .map(|c| line("the same, on rows answered", c)),
-    );
-    lines.extend(report.members.iter().map(|(name, c)| line(name, c)));
-    lines
+    let title = "The model (95 % intervals)".to_owned();
+    std::iter::once(title)
+        .chain(report.models().map(line))
+        .collect()
 }
 
 fn estimate(e: &Estimate) -> String {
@@ -204,20 +174,16 @@ fn estimate(e: &Estimate) -> String {
 }
 
 fn latency(report: &Report) -> Vec<String> {
-    let mut lines = vec!["Time a row on this machine".to_owned()];
-    let parts = [
-        ("distribution screen", report.latency.screen_us),
-        ("whole path but HTTP, one by one", report.latency.path_us),
-    ];
-    for (name, quantiles) in parts {
-        if let Some(q) = quantiles {
-            lines.push(format!(
-                "  {name:<32} p50 {:.2} us  p99 {:.2} us  ({} calls)",
-                q.p50, q.p99, q.calls
-            ));
-        }
-    }
-    lines
+    let line = |(name, q): (&str, Quantiles)| {
+        format!(
+            "  {name:<32} p50 {:.2} us  p99 {:.2} us  ({} calls)",
+            q.p50, q.p99, q.calls
+        )
+    };
+    let title = "Time a row on this machine".to_owned();
+    std::iter::once(title)
+        .chain(report.latency.parts().map(line))
+        .collect()
 }
 
 pub(super) fn share(part: usize, whole: usize) -> f64 {
