@@ -19,11 +19,13 @@ use crate::{
 
 mod audit;
 mod change;
+pub(crate) mod console;
 mod metrics;
 mod reports;
 mod routes;
 mod target;
 
+pub use console::form::FormKey;
 pub use routes::router;
 
 /// Everything an admin call can reach.
@@ -41,6 +43,8 @@ pub struct Administration {
     pub telemetry: Telemetry,
     /// Bounds on the body of a call.
     pub body: BodyLimits,
+    /// Authenticates the console's forms.
+    pub forms: FormKey,
     /// When the server started, since the Unix epoch.
     pub started: Duration,
 }

@@ -24,14 +24,18 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::{bundle::model::ModelSpec, row::Row, screening::ReferenceError};
 
+mod population;
 pub mod reference;
 mod report;
+mod shares;
 mod statistics;
 mod window;
 
+use population::Population;
 use reference::{Histogram, RawDrift, Reference};
 use report::Judge;
-pub use report::{RateReport, SeriesReport, WindowReport};
+pub use report::{JointReport, RateReport, SeriesReport, WindowReport};
+pub use shares::{Shares, windows};
 use window::{ENCOUNTERS, SHAPES, Window};
 
 /// Values below which nothing is reported.
@@ -56,6 +60,8 @@ const RUN_LENGTH: f64 = 2.6e7;
 pub const PROBABILITY: &str = "probability";
 /// Name of the distribution screen's p-value among the series.
 pub const ATYPICALITY: &str = "atypicality";
+/// Name of all features together among the series.
+pub const POPULATION: &str = "population";
 
 /// How a counted row ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +116,7 @@ pub struct Monitor {
     features: Vec<Series>,
     probability: Option<Series>,
     atypicality: Option<Series>,
+    population: Option<Population>,
     /// Where dispositions are counted: passed, review, rejected.
     dispositions: u16,
     rows: f64,
@@ -182,6 +189,7 @@ impl Monitor {
             features,
             probability,
             atypicality,
+            population: reference.population,
             dispositions: next,
             rows: reference.rows,
             stopped: reference.stopped,
@@ -268,6 +276,7 @@ impl Monitor {
         let series = 2 * self.features.len()
             + usize::from(self.probability.is_some())
             + usize::from(self.atypicality.is_some())
+            + usize::from(self.population.is_some())
             + 2;
         u32::try_from(series).map_or(f64::INFINITY, f64::from)
     }
@@ -279,29 +288,56 @@ impl Monitor {
             let windows = state.windows.iter_mut();
             windows.map(|w| (*w.shape(), w.sums(now))).collect()
         };
-        let reports = windows.into_iter().map(|(shape, (sums, rows))| {
-            let judge = Judge {
-                comparisons: self.comparisons(),
-                looks: shape.looks,
-            };
+        let judged = windows.iter().map(|(shape, (sums, rows))| {
+            let judge = self.judge(shape.looks);
             let all = self
                 .features
                 .iter()
                 .chain(&self.probability)
                 .chain(&self.atypicality);
+            let missing = self.features.iter();
             WindowReport {
                 window: shape.name,
-                rows,
-                series: all.filter_map(|s| judge.series(s, &sums)).collect(),
-                missing: self
-                    .features
-                    .iter()
-                    .filter_map(|s| judge.missing(s, &sums, self.rows))
+                rows: *rows,
+                series: all.filter_map(|s| judge.series(s, sums)).collect(),
+                missing: missing
+                    .filter_map(|s| judge.missing(s, sums, self.rows))
                     .collect(),
-                rates: self.rates(&judge, &sums),
+                rates: self.rates(&judge, sums),
+                joint: None,
             }
         });
-        reports.collect()
+        let mut reports: Vec<WindowReport> = judged.collect();
+        let Some(population) = &self.population else {
+            return reports;
+        };
+        let named = self.alarmed(&reports);
+        for (report, (shape, (sums, _))) in reports.iter_mut().zip(&windows) {
+            let compared = population.compare(&self.features, sums, &named);
+            report.joint = compared.map(|found| self.judge(shape.looks).joint(found));
+        }
+        reports
+    }
+
+    fn judge(&self, looks: f64) -> Judge {
+        Judge {
+            comparisons: self.comparisons(),
+            looks,
+        }
+    }
+
+    /// By feature, whether it has an alarm of its own in any window: what a short window names is
+    /// no news of the population in a longer one.
+    fn alarmed(&self, reports: &[WindowReport]) -> Vec<bool> {
+        let of = |name: &str| {
+            reports.iter().any(|report| {
+                let mut values = report.series.iter().map(|s| (&s.name, s.alarm));
+                let mut missing = report.missing.iter().map(|m| (&m.name, m.alarm));
+                values.any(|(of, alarm)| alarm && of == name)
+                    || missing.any(|(of, alarm)| alarm && of == name)
+            })
+        };
+        self.features.iter().map(|s| of(&s.name)).collect()
     }
 
     fn rates(&self, judge: &Judge, sums: &[f64]) -> Vec<RateReport> {
@@ -330,14 +366,8 @@ impl Monitor {
 
 impl Cusum {
     fn new(histogram: &Histogram) -> Self {
-        let total = histogram.total();
-        let (mut below, mut ridits, mut shares) = (0.0, Vec::new(), Vec::new());
-        for count in &histogram.counts {
-            let share = count / total;
-            ridits.push(below + share / 2.0 - 0.5);
-            shares.push(share);
-            below += share;
-        }
+        let (total, ridits) = (histogram.total(), histogram.ridits());
+        let shares: Vec<f64> = histogram.counts.iter().map(|c| c / total).collect();
         let downwards: Vec<f64> = ridits.iter().map(|r| -r).collect();
         let threshold = |steps: &[f64]| {
             statistics::lundberg(steps, &shares, ALLOWANCE).map(|root| RUN_LENGTH.ln() / root)

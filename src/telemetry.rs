@@ -15,6 +15,7 @@ use crate::{
     authn::Principal,
     authz::Action,
     bundle::{LoadedModel, model::ModelSpec},
+    clock,
     disposition::{Code, Refusal},
     drift,
     extraction::Event,
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub mod catalogue;
+pub mod history;
 pub(crate) mod process;
 
 use catalogue::{
@@ -151,6 +153,7 @@ impl ModelLabels {
         feature.unwrap_or_else(|| match name {
             drift::PROBABILITY => drift::PROBABILITY.into(),
             drift::ATYPICALITY => drift::ATYPICALITY.into(),
+            drift::POPULATION => drift::POPULATION.into(),
             "review" => "review".into(),
             _ => "rejected".into(),
         })
@@ -182,6 +185,9 @@ pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
             labels.version(),
         ])
         .increment(1);
+    if trail.action == Some(Action::Predict) {
+        history::note(&labels.model, disposition.outcome(), clock::since_epoch());
+    }
     for code in disposition.codes() {
         CODES
             .with([code.as_str().into(), labels.model(), labels.version()])

@@ -9,7 +9,7 @@ use crate::{
     clock,
     containment::Stopped,
     disposition::Code,
-    drift::{Monitor, RateReport},
+    drift::{self, Monitor, RateReport},
     inference,
     telemetry::{self, ModelLabels, catalogue as c, count, number},
 };
@@ -103,7 +103,7 @@ fn models(models: &[std::sync::Arc<LoadedModel>], stopped: &Stopped) {
             ])
             .set(1.0);
         if let Some(monitor) = model.drift() {
-            drift(labels, monitor);
+            watched(labels, monitor);
         }
         c::QUEUED_ROWS
             .with([labels.model(), labels.version()])
@@ -112,7 +112,7 @@ fn models(models: &[std::sync::Arc<LoadedModel>], stopped: &Stopped) {
 }
 
 /// A series with too few rows is absent, not zero.
-fn drift(labels: &ModelLabels, monitor: &Monitor) {
+fn watched(labels: &ModelLabels, monitor: &Monitor) {
     for report in monitor.report(clock::since_epoch()) {
         let window = || [labels.model(), labels.version(), report.window.into()];
         let named = |name: &str| {
@@ -141,7 +141,9 @@ fn drift(labels: &ModelLabels, monitor: &Monitor) {
         let rates = report.rates.iter().map(rate("rate"));
         let values =
             values.map(|(name, test, evidence, alarm)| (name.clone(), test, evidence, alarm));
-        for (name, test, evidence, alarm) in values.chain(missing).chain(rates) {
+        let joint = report.joint.iter();
+        let joint = joint.map(|j| (drift::POPULATION.to_owned(), "joint", j.evidence, j.alarm));
+        for (name, test, evidence, alarm) in values.chain(missing).chain(rates).chain(joint) {
             c::DRIFT_EVIDENCE.with(tested(&name, test)).set(evidence);
             c::DRIFT_ALARM.with(tested(&name, test)).set(flag(alarm));
         }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::population::Population;
 use crate::{bundle::model::ModelSpec, screening::ReferenceError};
 
 /// Most bins of a histogram.
@@ -23,6 +24,10 @@ pub struct RawDrift {
     /// Of the members' mean probability, on rows that no network was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<RawHistogram>,
+    /// Of the features' ridits (a value's bin as its place in the reference, −½ to ½, 0 when it is
+    /// missing): row `i` has the correlations of feature `i` with those before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Vec<Vec<f32>>>,
 }
 
 /// Counts in bins.
@@ -79,9 +84,28 @@ impl Histogram {
         }
     }
 
+    /// Between bins, ascending.
+    pub(super) fn edges(&self) -> &[f32] {
+        &self.edges
+    }
+
     /// The bin of a value.
     pub(super) fn bin(&self, value: f32) -> usize {
         self.edges.partition_point(|edge| *edge <= value)
+    }
+
+    /// Places of the bins in the distribution: the share below and half of the bin's own, less ½,
+    /// so that their mean is 0.
+    pub(super) fn ridits(&self) -> Vec<f64> {
+        let (total, mut below) = (self.total(), 0.0);
+        let counts = self.counts.iter();
+        counts
+            .map(|count| {
+                let share = count / total;
+                below += share;
+                below - share / 2.0 - 0.5
+            })
+            .collect()
     }
 
     /// How many values it is of.
@@ -97,6 +121,7 @@ pub struct Reference {
     pub(super) stopped: f64,
     pub(super) features: Vec<Histogram>,
     pub(super) probability: Option<Histogram>,
+    pub(super) population: Option<Population>,
 }
 
 impl Reference {
@@ -111,14 +136,19 @@ impl Reference {
             let problem = "more rows were stopped than looked at";
             return Err(ReferenceError::invalid("drift", problem));
         }
+        let features = raw.features.iter().map(Histogram::new);
+        let features = features.collect::<Result<Vec<_>, _>>()?;
+        let rows = f64::from(raw.rows);
+        let population = raw.correlation.as_ref().map(|correlation| {
+            let problem = "correlation is not that of the features";
+            Population::new(&features, correlation, rows)
+                .ok_or_else(|| ReferenceError::invalid("drift", problem))
+        });
         Ok(Self {
-            rows: f64::from(raw.rows),
+            rows,
             stopped: f64::from(raw.stopped),
-            features: raw
-                .features
-                .iter()
-                .map(Histogram::new)
-                .collect::<Result<_, _>>()?,
+            population: population.transpose()?,
+            features,
             probability: raw.probability.as_ref().map(Histogram::new).transpose()?,
         })
     }
@@ -155,6 +185,63 @@ pub fn histogram(name: &str, values: &[f32], least: usize) -> RawHistogram {
         counts: counts.into_iter().map(number).collect(),
         missing: number(values.len() - sorted.len()),
     }
+}
+
+/// How the features' ridits go together, over rows of values in the features' order (NaN:
+/// missing): the member `correlation`, to four digits.
+#[cfg(feature = "tools")]
+pub fn correlation<'r>(
+    features: &[RawHistogram],
+    rows: impl Iterator<Item = &'r [f64]>,
+) -> Option<Vec<Vec<f32>>> {
+    let histograms: Vec<Histogram> = features
+        .iter()
+        .map(Histogram::new)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let ridits: Vec<Vec<f64>> = histograms.iter().map(Histogram::ridits).collect();
+    let width = histograms.len();
+    let (mut squares, mut places) = (vec![vec![0.0; width]; width], vec![0.0; width]);
+    for row in rows {
+        for ((place, value), (histogram, ridits)) in places
+            .iter_mut()
+            .zip(row)
+            .zip(histograms.iter().zip(&ridits))
+        {
+            #[expect(clippy::cast_possible_truncation, reason = "edges are float32")]
+            let bin = (!value.is_nan()).then(|| histogram.bin(*value as f32));
+            *place = bin.and_then(|bin| ridits.get(bin)).copied().unwrap_or(0.0);
+        }
+        for (sums, own) in squares.iter_mut().zip(&places) {
+            for (sum, other) in sums.iter_mut().zip(&places) {
+                *sum += own * other;
+            }
+        }
+    }
+    let variances: Vec<f64> = squares
+        .iter()
+        .enumerate()
+        .filter_map(|(index, sums)| sums.get(index).copied())
+        .collect();
+    #[expect(clippy::cast_possible_truncation, reason = "of four digits")]
+    let rounded = |r: f64| ((r * 1e4).round() / 1e4) as f32;
+    let pairs = squares.iter().zip(&variances).enumerate();
+    let pairs = pairs.map(|(index, (sums, own))| {
+        let others = sums.iter().zip(&variances).take(index);
+        let correlation = |(sum, other): (&f64, &f64)| sum / (own * other).sqrt();
+        let correlations = others.map(correlation);
+        // A feature that never varies goes with nothing.
+        correlations
+            .map(|r| {
+                if r.is_finite() {
+                    rounded(r.clamp(-1.0, 1.0))
+                } else {
+                    0.0
+                }
+            })
+            .collect()
+    });
+    Some(pairs.collect())
 }
 
 /// A number of few digits above `low` and at most `high`.

@@ -16,6 +16,19 @@ pub struct WindowReport {
     pub missing: Vec<RateReport>,
     /// Shares of reviews and rejections.
     pub rates: Vec<RateReport>,
+    /// All features together, less those that have an alarm of their own.
+    pub joint: Option<JointReport>,
+}
+
+/// How far the mean patient is from the reference's.
+#[derive(Clone, Copy, Debug)]
+pub struct JointReport {
+    /// Mahalanobis's distance of the features' mean places (ridits).
+    pub distance: f64,
+    /// −log10 of its probability, after Bonferroni.
+    pub evidence: f64,
+    /// Whether that is an alarm.
+    pub alarm: bool,
 }
 
 /// How far a series is from its reference.
@@ -86,6 +99,15 @@ impl Judge {
         let (observed, missing) = series.counted(sums);
         let n = missing + observed.iter().sum::<f64>();
         self.rate(&series.name, (missing, n), (series.histogram.missing, rows))
+    }
+
+    pub(super) fn joint(&self, (distance, p): (f64, f64)) -> JointReport {
+        let (evidence, alarm) = self.evidence(p);
+        JointReport {
+            distance,
+            evidence,
+            alarm,
+        }
     }
 
     pub(super) fn rate(

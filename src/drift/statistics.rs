@@ -117,6 +117,28 @@ pub(super) fn lundberg(steps: &[f64], shares: &[f64], allowance: f64) -> Option<
     Some(low)
 }
 
+/// vᵀ S⁻¹ v by Cholesky's factors of `S`, of which the lower triangle is given, the diagonal last
+/// in each row. `None` when it is not positive definite.
+pub(super) fn quadratic(lower: &[Vec<f64>], vector: &[f64]) -> Option<f64> {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let (mut factors, mut solved) = (Vec::<Vec<f64>>::new(), Vec::new());
+    for (row, value) in lower.iter().zip(vector) {
+        let (diagonal, others) = row.split_last()?;
+        let mut factor = Vec::with_capacity(row.len());
+        for (entry, above) in others.iter().zip(&factors) {
+            factor.push((entry - dot(&factor, above)) / above.last()?);
+        }
+        let pivot = diagonal - dot(&factor, &factor);
+        if pivot <= f64::EPSILON * diagonal {
+            return None;
+        }
+        solved.push((value - dot(&factor, &solved)) / pivot.sqrt());
+        factor.push(pivot.sqrt());
+        factors.push(factor);
+    }
+    Some(dot(&solved, &solved))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +179,13 @@ mod tests {
         let root = lundberg(&[-1.0, 1.0], &[0.6, 0.4], 0.0).unwrap();
         assert!((root - 1.5_f64.ln()).abs() < 1e-9, "{root}");
         assert_eq!(lundberg(&[-1.0, 0.0], &[0.5, 0.5], 0.0), None);
+    }
+
+    /// numpy: v @ linalg.inv(S) @ v = 1.0 for S = [[4, 2], [2, 3]] and v = [2, 1].
+    #[test]
+    fn a_form_is_solved_by_its_factors() {
+        let form = quadratic(&[vec![4.0], vec![2.0, 3.0]], &[2.0, 1.0]);
+        assert!((form.unwrap() - 1.0).abs() < 1e-12, "{form:?}");
+        assert_eq!(quadratic(&[vec![1.0], vec![1.0, 1.0]], &[1.0, 1.0]), None);
     }
 }

@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    reference::{RawDrift, histogram},
+    reference::{RawDrift, RawHistogram, correlation, histogram},
     *,
 };
 use crate::specimens;
@@ -39,12 +39,18 @@ fn monitor(rng: &mut ChaCha8Rng) -> Monitor {
     let column = |index: usize| rows.iter().map(|r| r[index]).collect::<Vec<f32>>();
     let names = spec.features.iter().enumerate();
     let probabilities: Vec<f32> = rows.iter().map(|r| probability(r)).collect();
+    let features: Vec<RawHistogram> = names
+        .map(|(index, feature)| histogram(&feature.name, &column(index), 5))
+        .collect();
+    let wide: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|row| row.iter().map(|v| f64::from(*v)).collect())
+        .collect();
     let raw = RawDrift {
         rows: ROWS.try_into().unwrap(),
         stopped: 40,
-        features: names
-            .map(|(index, feature)| histogram(&feature.name, &column(index), 5))
-            .collect(),
+        correlation: correlation(&features, wide.iter().map(Vec::as_slice)),
+        features,
         probability: Some(histogram(PROBABILITY, &probabilities, 5)),
     };
     Monitor::new(&raw, &spec, Some(0.01)).unwrap()
@@ -87,6 +93,8 @@ fn alarms(monitor: &Monitor, now: Duration) -> Vec<String> {
         alarms.extend(missing.map(|r| format!("{window} {} missing", r.name)));
         let rates = report.rates.iter().filter(|r| r.alarm);
         alarms.extend(rates.map(|r| format!("{window} {} rate", r.name)));
+        let joint = report.joint.filter(|joint| joint.alarm);
+        alarms.extend(joint.map(|_| format!("{window} {POPULATION} joint")));
     }
     if monitor
         .cumulative()
@@ -120,11 +128,17 @@ fn a_day_of_the_same_patients_gives_no_alarm() {
 #[test]
 fn a_shift_is_found_within_100_rows_and_named() {
     type Shift = fn(&mut Vec<f32>);
-    let cases: [(&str, Shift); 3] = [
+    let cases: [(&str, Shift); 4] = [
         // Another unit at the interface.
         ("glucose values", |v| v[15] /= 18.0),
         // A sensor that is silent.
         ("temperature missing", |v| v[6] = f32::NAN),
+        // Another ward: every value a little, in ways that do not go together here.
+        ("population joint", |v| {
+            for (index, value) in v.iter_mut().enumerate().filter(|(i, _)| *i != 1) {
+                *value += if index % 2 == 0 { 3.5 } else { -3.5 };
+            }
+        }),
         // Another ward: everybody is sicker.
         ("probability values", |v| {
             for value in v.iter_mut() {

@@ -224,7 +224,7 @@ catalogue! {
         "Largest distance between the distribution functions, 0 to 1",
         "20 rows";
     Gauge DRIFT_EVIDENCE = "vitalgate_drift_evidence" [model, version, window, series, test],
-        "-log10 of the probability of what is seen if nothing had changed, after Bonferroni; test is values (Kolmogorov-Smirnov), missing or rate (binomial)",
+        "-log10 of the probability of what is seen if nothing had changed, after Bonferroni; test is values (Kolmogorov-Smirnov), missing or rate (binomial), or joint (Hotelling's T2 of all features, series population)",
         "20 rows";
     Gauge DRIFT_ALARM = "vitalgate_drift_alarm" [model, version, window, series, test],
         "1 while that is beyond what comes up by chance once in ten months",

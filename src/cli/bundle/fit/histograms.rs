@@ -5,7 +5,7 @@ use vitalgate::{
     bundle::model::ModelSpec,
     drift::{
         PROBABILITY,
-        reference::{RawDrift, RawHistogram, histogram},
+        reference::{RawDrift, RawHistogram, correlation, histogram},
     },
     error_chain::one_line,
     screening::{
@@ -48,10 +48,12 @@ pub(super) fn count(
             ..counted
         }
     });
+    let features: Vec<RawHistogram> = features.collect();
     Ok(RawDrift {
         rows: number(kept.len()),
         stopped: few(number(stopped)),
-        features: features.collect(),
+        correlation: correlation(&features, kept.iter().map(|(row, _)| *row)),
+        features,
         probability: match &rows.unseen {
             Some(table) => Some(predictions(arguments, networks, table)?),
             None => None,
