@@ -17,6 +17,7 @@ use problem::{challenge, problem, rejected, step_up};
 pub use words::Language;
 
 use crate::{
+    admin::console,
     bundle::model::ModelSpec,
     consensus::{Loss, Lost},
     disposition::{Code, Outcome, Refusal, Rejection, ReviewReason},
@@ -42,6 +43,8 @@ pub enum Disposition {
     Answered(Value),
     /// Metrics were asked for: the Prometheus text format.
     Exposition(String),
+    /// A page of the console was asked for.
+    Page(String),
     /// An admin call is not done, for a reason that its caller may know.
     Declined {
         /// The code, and when to come again.
@@ -62,7 +65,7 @@ impl Disposition {
             Self::Review(_) => Outcome::Review,
             Self::Rejected(_) => Outcome::Rejected,
             Self::Refused(_) | Self::Declined { .. } => Outcome::Refused,
-            Self::Answered(_) | Self::Exposition(_) => Outcome::Answered,
+            Self::Answered(_) | Self::Exposition(_) | Self::Page(_) => Outcome::Answered,
             Self::Announced => Outcome::Announced,
         }
     }
@@ -86,6 +89,7 @@ impl Disposition {
             | Self::Refused(_)
             | Self::Answered(_)
             | Self::Exposition(_)
+            | Self::Page(_)
             | Self::Declined { .. }
             | Self::Announced => None,
         }
@@ -111,7 +115,11 @@ impl Disposition {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Predicted(_) | Self::Review(_) | Self::Answered(_) | Self::Exposition(_) => 200,
+            Self::Predicted(_)
+            | Self::Review(_)
+            | Self::Answered(_)
+            | Self::Exposition(_)
+            | Self::Page(_) => 200,
             Self::Rejected(rejection) => rejection.status(),
             Self::Refused(refusal) | Self::Declined { refusal, .. } => refusal.code.status(),
             Self::Announced => Code::Internal.status(),
@@ -125,7 +133,7 @@ impl Disposition {
             Self::Review(w) => w.reasons.iter().map(|r| r.code).collect(),
             Self::Rejected(r) => r.faults.iter().map(|f| f.code).collect(),
             Self::Refused(refusal) | Self::Declined { refusal, .. } => vec![refusal.code],
-            Self::Answered(_) | Self::Exposition(_) | Self::Announced => Vec::new(),
+            Self::Answered(_) | Self::Exposition(_) | Self::Page(_) | Self::Announced => Vec::new(),
         };
         codes.sort_unstable();
         codes.dedup();
@@ -141,6 +149,7 @@ impl Disposition {
             | Self::Refused(_)
             | Self::Answered(_)
             | Self::Exposition(_)
+            | Self::Page(_)
             | Self::Declined { .. }
             | Self::Announced => (None, &[]),
         };
@@ -159,6 +168,7 @@ impl Disposition {
             Self::Refused(_)
             | Self::Answered(_)
             | Self::Exposition(_)
+            | Self::Page(_)
             | Self::Declined { .. }
             | Self::Announced => return Vec::new(),
         };
@@ -195,6 +205,12 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
         Disposition::Review(withheld) => {
             serde_json::to_vec(&Answer::withheld(trail, disposition, withheld))
         }
+        Disposition::Refused(refusal) if trail.console => {
+            Ok(console::refused(trail, refusal.code.public(), None).into_bytes())
+        }
+        Disposition::Declined { refusal, cause } if trail.console => {
+            Ok(console::refused(trail, refusal.code.public(), Some(cause)).into_bytes())
+        }
         Disposition::Rejected(rejection) => serde_json::to_vec(&rejected(trail, rejection)),
         Disposition::Refused(refusal) => {
             serde_json::to_vec(&problem(trail, refusal.code.public(), None))
@@ -203,7 +219,7 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
             serde_json::to_vec(&problem(trail, refusal.code.public(), Some(cause)))
         }
         Disposition::Answered(value) => serde_json::to_vec(value),
-        Disposition::Exposition(text) => Ok(text.clone().into_bytes()),
+        Disposition::Exposition(text) | Disposition::Page(text) => Ok(text.clone().into_bytes()),
         Disposition::Announced => serde_json::to_vec(&problem(trail, Code::Internal, None)),
     };
     telemetry::answered(trail, disposition);
@@ -216,6 +232,8 @@ pub(crate) fn write(trail: &Trail, disposition: &Disposition) -> Response {
 
 fn headers(response: &mut Response, disposition: &Disposition, trail: &Trail) {
     let media = match disposition {
+        Disposition::Page(_) => "text/html; charset=utf-8",
+        _ if trail.console => "text/html; charset=utf-8",
         Disposition::Rejected(_)
         | Disposition::Refused(_)
         | Disposition::Declined { .. }
@@ -226,6 +244,9 @@ fn headers(response: &mut Response, disposition: &Disposition, trail: &Trail) {
         Disposition::Exposition(_) => "text/plain; version=0.0.4",
     };
     let headers = response.headers_mut();
+    if trail.console {
+        console::headers(headers);
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if matches!(

@@ -2,6 +2,7 @@
 //! as at the start, beside what serves, and takes its place only when it could.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -73,6 +74,21 @@ impl Deployer {
         is_directory_name(name) && directory.is_dir()
     }
 
+    /// The versions of models in the repository, loaded or not; at most `most`.
+    pub fn available(&self, most: usize) -> Vec<ServedModel> {
+        let mut available = Vec::new();
+        for name in directories(&self.repository).filter(|name| is_directory_name(name)) {
+            for text in directories(&self.repository.join(&name)) {
+                let version = text.parse().ok().filter(|v: &u32| v.to_string() == text);
+                let name = name.clone();
+                available.extend(version.map(|version| ServedModel { name, version }));
+            }
+        }
+        available.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+        available.truncate(most);
+        available
+    }
+
     /// The right to change what is served, unless somebody has it.
     pub fn turn(&self) -> Option<Turn> {
         Arc::clone(&self.busy).try_lock_owned().ok().map(Turn)
@@ -103,6 +119,13 @@ impl Deployer {
     pub fn repository(&self) -> &Path {
         &self.repository
     }
+}
+
+/// Names of the directories in one; none when it cannot be read.
+fn directories(of: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(of).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+    directories.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 /// As the configuration takes names: nothing that could leave the repository.

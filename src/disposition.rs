@@ -153,6 +153,7 @@ codes! {
     ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
     AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";
     InvalidChange = "INVALID_CHANGE", Refused, 400, "The body of the admin call is not the JSON object that it takes, or its reason is missing or not fit to be recorded", "Send {\"reason\": \"…\"} with 3 to 200 characters, of ASCII letters, digits, space and .,:;()/#@+-_ (and \"on\": true or false for read-only mode).";
+    ForeignForm = "FOREIGN_FORM", Refused, 403, "The form was not sent by a page of this server's console, or the server has been started anew since", "Open the page again and send the form from there.";
     InvalidQuery = "INVALID_QUERY", Refused, 400, "The query of the admin call is not one it takes", "Send last=N with N up to 10000, or no query.";
     NotInRepository = "NOT_IN_REPOSITORY", Refused, 404, "The repository has no such version of the model", "Put the signed bundle at <repository>/<name>/<version>/ first.";
     LoadRefused = "LOAD_REFUSED", Refused, 409, "The model version was not loaded; what served goes on", "Correct what cause says; verification is the same as at a start.";

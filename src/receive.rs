@@ -64,21 +64,32 @@ pub async fn read(
     limits: &BodyLimits,
     framing: &Framing,
 ) -> Result<Received, Code> {
-    json(&headers, body, limits, framing).await.map(Received)
+    let body = whole(&headers, body, Media::Json, limits, framing).await?;
+    Ok(Received(body))
 }
 
-/// Reads a body of JSON. What may hold a patient is read only through [`read`].
-pub(crate) async fn json(
+/// What a body is written in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Media {
+    /// RFC 8259.
+    Json,
+    /// What a browser sends of a form: `application/x-www-form-urlencoded`.
+    Form,
+}
+
+/// Reads a whole body. What may hold a patient is read only through [`read`].
+pub(crate) async fn whole(
     headers: &HeaderMap,
     body: Body,
+    media: Media,
     limits: &BodyLimits,
     framing: &Framing,
 ) -> Result<Phi<Vec<u8>>, Code> {
-    let json = headers
+    let declared = headers
         .get(header::CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
-        .is_some_and(is_json);
-    if !json || headers.contains_key(header::CONTENT_ENCODING) {
+        .is_some_and(|declared| media.is(declared));
+    if !declared || headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Code::UnsupportedMediaType);
     }
     // What is announced too large is refused unread.
@@ -91,15 +102,22 @@ pub(crate) async fn json(
         .unwrap_or(Err(Code::BodyTimeout))
 }
 
-/// `application/json`, with no parameter but a UTF-8 charset (RFC 8259 knows none at all).
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    parts
-        .next()
-        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"))
-        && parts.all(|p| {
-            p.eq_ignore_ascii_case("charset=utf-8") || p.eq_ignore_ascii_case("charset=\"utf-8\"")
-        })
+impl Media {
+    /// With no parameter but a UTF-8 charset (RFC 8259 knows none at all).
+    fn is(self, content_type: &str) -> bool {
+        let name = match self {
+            Self::Json => "application/json",
+            Self::Form => "application/x-www-form-urlencoded",
+        };
+        let mut parts = content_type.split(';').map(str::trim);
+        parts
+            .next()
+            .is_some_and(|media| media.eq_ignore_ascii_case(name))
+            && parts.all(|p| {
+                p.eq_ignore_ascii_case("charset=utf-8")
+                    || p.eq_ignore_ascii_case("charset=\"utf-8\"")
+            })
+    }
 }
 
 async fn collect(mut body: Body, limit: usize, framing: &Framing) -> Result<Phi<Vec<u8>>, Code> {

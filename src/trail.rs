@@ -116,6 +116,8 @@ pub struct Trail {
     pub trace: Option<Trace>,
     /// The language that the answer is written in.
     pub language: Language,
+    /// Whether a person's browser asked, so that the answer is a page.
+    pub console: bool,
     /// What was asked, once known.
     pub action: Option<Action>,
     /// Who asked, once known.
@@ -171,6 +173,7 @@ impl Trail {
             source,
             trace: None,
             language: Language::default(),
+            console: false,
             action: None,
             principal: None,
             on_behalf_of: None,

@@ -16,7 +16,7 @@ use crate::{
     deployment,
     disposition::Code,
     error_chain::one_line,
-    receive::{self, Framing},
+    receive::{self, Framing, Media},
 };
 
 /// The body of a change.
@@ -28,18 +28,52 @@ struct Wanted {
     on: Option<bool>,
 }
 
-/// Makes an authorized change, if it says why, if there is what it is about, and if the log took
-/// note of it.
-pub(super) async fn make(
-    call: &mut Call,
-    principal: &Arc<Principal>,
+/// Reads the body of a change: JSON with the reason, and for read-only mode which way.
+pub(super) async fn read(
+    of: &Administration,
     change: Change,
     (headers, body): (HeaderMap, Body),
     framing: &Framing,
+) -> Result<Explained, Declined> {
+    let body = receive::whole(&headers, body, Media::Json, &of.body, framing).await?;
+    // What is wrong with it is not repeated: it may be anybody's text.
+    let wanted: Wanted = serde_json::from_slice(body.expose()).map_err(|_| Code::InvalidChange)?;
+    Explained::new(change, &wanted.reason, wanted.on)
+}
+
+/// A change, and why it is made.
+pub(super) struct Explained {
+    change: Change,
+    reason: Reason,
+}
+
+impl Explained {
+    /// If the reason is fit to be recorded, and it is said which way where there are two.
+    pub(super) fn new(change: Change, reason: &str, on: Option<bool>) -> Result<Self, Declined> {
+        let reason = Reason::new(reason)
+            .map_err(|unfit| Declined::because(Code::InvalidChange, one_line(&unfit)))?;
+        let change = match (change, on) {
+            (Change::ReadOnly, Some(true)) => Change::Stop(Subject::Deployments),
+            (Change::ReadOnly, Some(false)) => Change::Release(Subject::Deployments),
+            (Change::ReadOnly, None) | (_, Some(_)) => return Err(Code::InvalidChange.into()),
+            (change, None) => change,
+        };
+        Ok(Self { change, reason })
+    }
+
+    /// What is to be done, as the record says it.
+    pub(super) fn target(&self) -> String {
+        self.change.target()
+    }
+}
+
+/// Makes an authorized change, if there is what it is about, and if the log took note of it.
+pub(super) async fn make(
+    call: &mut Call,
+    principal: &Arc<Principal>,
+    Explained { change, reason }: Explained,
 ) -> Result<Value, Declined> {
     let of = Arc::clone(&call.administration);
-    let body = receive::json(&headers, body, &of.body, framing).await?;
-    let (change, reason) = read(change, body.expose())?;
     check(&of, principal, &change)?;
     call.trail.target = Some(change.target());
     call.trail.reason = Some(reason.as_str().to_owned());
@@ -65,21 +99,6 @@ pub(super) async fn make(
         Change::Release(subject) => contain(&of, subject, None).await,
         Change::ReadOnly => Err(Code::Internal.into()),
     }
-}
-
-/// Takes the body apart: the reason, and for read-only mode which way.
-fn read(change: Change, body: &[u8]) -> Result<(Change, Reason), Declined> {
-    // What is wrong with it is not repeated: it may be anybody's text.
-    let wanted: Wanted = serde_json::from_slice(body).map_err(|_| Code::InvalidChange)?;
-    let reason = Reason::new(&wanted.reason)
-        .map_err(|unfit| Declined::because(Code::InvalidChange, one_line(&unfit)))?;
-    let change = match (change, wanted.on) {
-        (Change::ReadOnly, Some(true)) => Change::Stop(Subject::Deployments),
-        (Change::ReadOnly, Some(false)) => Change::Release(Subject::Deployments),
-        (Change::ReadOnly, None) | (_, Some(_)) => return Err(Code::InvalidChange.into()),
-        (change, None) => change,
-    };
-    Ok((change, reason))
 }
 
 fn frozen_by_read_only(change: &Change) -> Option<&ServedModel> {

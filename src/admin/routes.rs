@@ -14,7 +14,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
 use super::{
-    Administration, Declined, audit, change, metrics, reports,
+    Administration, Declined, audit, change,
+    console::{self, Page, View},
+    metrics, reports,
     target::{Ask, Change, Named, Report},
 };
 use crate::{
@@ -59,6 +61,7 @@ pub fn router(administration: Arc<Administration>, tasks: TaskTracker) -> Router
         .route("/admin/v1/models/{model}/release", make(Named::release))
         .route("/admin/v1/callers/{caller}/quarantine", make(Named::stop))
         .route("/admin/v1/callers/{caller}/release", make(Named::release))
+        .merge(console())
         .fallback(unknown_path)
         .with_state(Context {
             administration,
@@ -66,30 +69,62 @@ pub fn router(administration: Arc<Administration>, tasks: TaskTracker) -> Router
         })
 }
 
+/// The console's pages, and the forms on them.
+fn console() -> Router<Context> {
+    let version = "/console/models/{model}/versions/{version}";
+    let page = |page: fn() -> Page| look(move |_| Ask::Page(page()));
+    Router::new()
+        .route(console::ROOT, page(|| Page::Overview))
+        .route("/console/callers", page(|| Page::Callers))
+        .route("/console/audit", page(|| Page::Audit))
+        .route("/console/configuration", page(|| Page::Configuration))
+        .route(version, look(Named::page))
+        .route(
+            "/console/read-only",
+            make(|_| Ask::Change(Change::ReadOnly)),
+        )
+        .route(&format!("{version}/load"), make(Named::load))
+        .route(&format!("{version}/unload"), make(Named::unload))
+        .route(&format!("{version}/quarantine"), make(Named::stop))
+        .route(&format!("{version}/release"), make(Named::release))
+        .route("/console/models/{model}/quarantine", make(Named::stop))
+        .route("/console/models/{model}/release", make(Named::release))
+        .route("/console/callers/{caller}/quarantine", make(Named::stop))
+        .route("/console/callers/{caller}/release", make(Named::release))
+}
+
 type Connection = (Extension<Peer>, Extension<Framing>);
 type Decoded = Result<Path<Named>, PathRejection>;
 
 fn read(report: Report) -> MethodRouter<Context> {
-    let answer = move |State(context): State<Context>, connection: Connection, request: Request| {
-        context.answer(connection, request, Ask::Read(report))
-    };
+    look(move |_| Ask::Read(report))
+}
+
+fn look(ask: impl Fn(Named) -> Ask + Clone + Send + Sync + 'static) -> MethodRouter<Context> {
+    let answer =
+        move |State(context): State<Context>,
+              connection: Connection,
+              named: Decoded,
+              request: Request| { context.answer(connection, request, asked(named, &ask)) };
     get(answer).fallback(|context, connection, request| {
         refuse(context, connection, request, not_allowed("GET, HEAD"))
     })
 }
 
 fn make(ask: fn(Named) -> Ask) -> MethodRouter<Context> {
-    let answer = move |State(context): State<Context>,
-                       connection: Connection,
-                       named: Decoded,
-                       request: Request| {
-        // The only way to fail is a path that is not UTF-8 once decoded.
-        let ask = named.map_or_else(|_| Code::UnknownPath.into(), |Path(named)| ask(named));
-        context.answer(connection, request, ask)
-    };
+    let answer =
+        move |State(context): State<Context>,
+              connection: Connection,
+              named: Decoded,
+              request: Request| { context.answer(connection, request, asked(named, ask)) };
     post(answer).fallback(|context, connection, request| {
         refuse(context, connection, request, not_allowed("POST"))
     })
+}
+
+/// The only way to fail is a path that is not UTF-8 once decoded.
+fn asked(named: Decoded, ask: impl Fn(Named) -> Ask) -> Ask {
+    named.map_or_else(|_| Code::UnknownPath.into(), |Path(named)| ask(named))
 }
 
 fn not_allowed(methods: &'static str) -> Refusal {
@@ -135,6 +170,7 @@ impl Context {
             trail: Trail::start(source),
             tasks: self.tasks.clone(),
         };
+        call.trail.console = console::has(request.uri().path());
         call.trail.trace = Trace::of(request.headers(), &call.trail.id);
         let trace = call.trail.trace.as_ref();
         let span = trace.map_or_else(Span::none, Trace::span);
@@ -177,6 +213,10 @@ impl Call {
                     note_empty(&body, framing);
                     self.read(&principal, report, &query).await
                 }
+                Ask::Page(page) => {
+                    note_empty(&body, framing);
+                    self.look(&principal, &page, &query).await
+                }
                 Ask::Change(change) => {
                     self.change(&principal, change, (head.headers, body), framing)
                         .await
@@ -204,14 +244,8 @@ impl Call {
         report: Report,
         query: &str,
     ) -> Result<Disposition, Declined> {
-        let action = report.action();
-        self.trail.action = Some(action);
+        self.permit(principal, report.action())?;
         let of = &self.administration;
-        let authorizer = &of.application.pipeline.authorizer;
-        let granted = authorizer.authorize_server(Plane::Admin, principal, action);
-        self.trail
-            .mark(Stage::Authorize, granted)
-            .map_err(|refusal| not_granted(refusal, action))?;
         let answer = match report {
             Report::Metrics => return Ok(Disposition::Exposition(metrics::exposition(of)?)),
             Report::State => reports::state(of),
@@ -222,6 +256,18 @@ impl Call {
             Report::AuditRecords => audit::records(of, query).await?,
         };
         Ok(Disposition::Answered(answer))
+    }
+
+    async fn look(
+        &mut self,
+        principal: &Arc<Principal>,
+        page: &Page,
+        query: &str,
+    ) -> Result<Disposition, Declined> {
+        self.permit(principal, page.action())?;
+        let of = &self.administration;
+        let page = console::render(&View { of, principal }, page, query).await?;
+        Ok(Disposition::Page(page))
     }
 
     async fn change(
@@ -243,9 +289,27 @@ impl Call {
         self.trail
             .mark(Stage::Authorize, granted)
             .map_err(|refusal| not_granted(refusal, action))?;
-        change::make(self, principal, change, message, framing)
-            .await
-            .map(Disposition::Answered)
+        let of = Arc::clone(&self.administration);
+        if !self.trail.console {
+            let explained = change::read(&of, change, message, framing).await?;
+            let made = change::make(self, principal, explained).await?;
+            return Ok(Disposition::Answered(made));
+        }
+        let explained = console::form::read(&of, principal, change, message, framing).await?;
+        let target = explained.target();
+        change::make(self, principal, explained).await?;
+        let view = View { of: &of, principal };
+        Ok(Disposition::Page(console::done(&view, &target)))
+    }
+
+    /// Whether the principal may do this on the server as a whole.
+    fn permit(&mut self, principal: &Arc<Principal>, action: Action) -> Result<(), Declined> {
+        self.trail.action = Some(action);
+        let authorizer = &self.administration.application.pipeline.authorizer;
+        let granted = authorizer.authorize_server(Plane::Admin, principal, action);
+        self.trail
+            .mark(Stage::Authorize, granted)
+            .map_err(|refusal| not_granted(refusal, action))
     }
 }
 

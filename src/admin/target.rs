@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Declined;
+use super::{Declined, console::Page};
 use crate::{
     authz::Action, config::ServedModel, containment::Subject, disposition::Code,
     error_chain::printable,
@@ -21,6 +21,8 @@ pub(super) struct Named {
 pub(super) enum Ask {
     /// A look at something.
     Read(Report),
+    /// A page of the console.
+    Page(Page),
     /// A change.
     Change(Change),
     /// Nothing that there is.
@@ -113,6 +115,15 @@ impl Change {
 }
 
 impl Named {
+    pub(super) fn page(self) -> Ask {
+        self.served().map_or_else(Ask::from, |s| {
+            Ask::Page(Page::Model {
+                name: s.name,
+                version: s.version,
+            })
+        })
+    }
+
     pub(super) fn load(self) -> Ask {
         self.served()
             .map_or_else(Ask::from, |s| Ask::Change(Change::Load(s)))
@@ -192,7 +203,7 @@ mod tests {
                     assert_eq!(declined.refusal.code, Code::UnknownVersion);
                     assert!(declined.cause.unwrap().contains("leading zeros"));
                 }
-                ask @ (Ask::Read(_) | Ask::Change(_)) => panic!("{ask:?}"),
+                ask @ (Ask::Read(_) | Ask::Page(_) | Ask::Change(_)) => panic!("{ask:?}"),
             }
         }
     }

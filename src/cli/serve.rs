@@ -16,7 +16,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 use vitalgate::{
-    admin::{self, Administration},
+    admin::{self, Administration, FormKey},
     admission::Admitter,
     audit::{self, AuditLog, Identifiers},
     authz::{AccessPolicy, Authorizer},
@@ -366,6 +366,7 @@ async fn listen(
             audit_directory: config.audit.directory.clone(),
             telemetry: prepared.telemetry.clone(),
             body,
+            forms: FormKey::generate(),
             started: clock::since_epoch(),
         });
         let plane = plane(vec![listener], section.connections);

@@ -23,6 +23,8 @@ mod canary;
 #[cfg(test)]
 mod concurrency;
 #[cfg(test)]
+mod console;
+#[cfg(test)]
 mod containment;
 #[cfg(test)]
 mod deployment;
