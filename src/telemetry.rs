@@ -3,7 +3,10 @@
 //! All of them are in the [`catalogue`]. A request's numbers are noted where its answer is
 //! written, so that they count what left, not what was meant to.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
 
 use metrics::{KeyName, Recorder, SharedString};
 use metrics_exporter_prometheus::{
@@ -16,7 +19,7 @@ use crate::{
     authz::Action,
     bundle::{LoadedModel, model::ModelSpec},
     clock,
-    disposition::{Code, Refusal},
+    disposition::{Code, Outcome, Refusal},
     drift,
     extraction::Event,
     trail::{Stage, Trail},
@@ -116,7 +119,17 @@ pub struct ModelLabels {
     model: SharedString,
     version: SharedString,
     features: Vec<SharedString>,
+    /// Its predictions and its reviews, looked up with the first of each: most of its answers.
+    frequent: [OnceLock<metrics::Counter>; 2],
 }
+
+/// Of requests that reached no model.
+static NO_MODEL: ModelLabels = ModelLabels {
+    model: SharedString::const_str(""),
+    version: SharedString::const_str(""),
+    features: Vec::new(),
+    frequent: [OnceLock::new(), OnceLock::new()],
+};
 
 impl ModelLabels {
     /// Of a model whose bundle was verified.
@@ -126,15 +139,24 @@ impl ModelLabels {
             model: shared(&spec.name),
             version: shared(&spec.version.to_string()),
             features: spec.features.iter().map(|f| shared(&f.name)).collect(),
+            frequent: Default::default(),
         }
     }
 
-    /// Of requests that reached no model.
-    const NONE: &Self = &Self {
-        model: SharedString::const_str(""),
-        version: SharedString::const_str(""),
-        features: Vec::new(),
-    };
+    fn answered(&self, action: &'static str, outcome: Outcome, status: u16) {
+        let counter = || {
+            let (outcome, status) = (outcome.as_str(), status_text(status));
+            let (model, version) = (self.model(), self.version());
+            ANSWERS.with([action.into(), outcome.into(), status.into(), model, version])
+        };
+        let places = [Outcome::Predicted, Outcome::Review];
+        let place = places.iter().position(|of| *of == outcome);
+        let frequent = place.filter(|_| action == Action::Predict.as_str() && status == 200);
+        match frequent.and_then(|place| self.frequent.get(place)) {
+            Some(known) => known.get_or_init(counter).increment(1),
+            None => counter().increment(1),
+        }
+    }
 
     /// Its name.
     pub fn model(&self) -> SharedString {
@@ -172,19 +194,10 @@ static STAGES: LazyLock<[metrics::Histogram; Stage::ALL.len()]> =
 /// Notes an answer that is about to leave.
 pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
     let labels = trail.model.as_deref().map(LoadedModel::labels);
-    let labels = labels.unwrap_or(ModelLabels::NONE);
+    let labels = labels.unwrap_or(&NO_MODEL);
     let action = trail.action.map_or("", Action::as_str);
     let outcome = disposition.outcome().as_str();
-    let status = status_text(disposition.status());
-    ANSWERS
-        .with([
-            action.into(),
-            outcome.into(),
-            status.into(),
-            labels.model(),
-            labels.version(),
-        ])
-        .increment(1);
+    labels.answered(action, disposition.outcome(), disposition.status());
     if trail.action == Some(Action::Predict) {
         history::note(&labels.model, disposition.outcome(), clock::since_epoch());
     }

@@ -210,7 +210,7 @@ fn moment(time: std::time::Duration) -> Markup {
 /// A table that scrolls by itself where it is too wide, with a keyboard too.
 fn table(label: &str, head: &[&str], rows: &Markup) -> Markup {
     html! {
-        div.scroll role="region" aria-label=(label) tabindex="0" {
+        div.scroll role="region" aria-label={ "Table: " (label) } tabindex="0" {
             table {
                 thead { tr { @for name in head { th scope="col" { (name) } } } }
                 tbody { (rows) }

@@ -313,7 +313,7 @@ fn pages_are_for_those_who_may_see_them_and_load_nothing() {
     for (who, path, status) in [
         ("ops", "/console/audit", 403),
         ("compliance", "/console/audit", 200),
-        ("compliance", "/console", 403),
+        ("clinician", "/console/audit", 403),
     ] {
         let (answer, text) = page(&server, &site, who, path);
         assert_eq!(answer.status, status, "{who}: {path}");

@@ -57,7 +57,9 @@ async function judge(page, what) {
 async function picture(page, name) {
   const { width, height } = page.viewportSize();
   const whole = await page.evaluate(() => document.documentElement.scrollHeight);
-  await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true, clip: { x: 0, y: 0, width, height: Math.min(whole, 2 * height) } });
+  // A model wide: its drift.
+  const y = name === 'model-dark-wide' ? await page.evaluate(() => document.querySelector('#drift').getBoundingClientRect().top + scrollY - 40) : 0;
+  await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true, clip: { x: 0, y, width, height: Math.min(whole - y, width < 500 ? 1.5 * height : height) } });
 }
 
 const focused = (page) => page.evaluate(() => {

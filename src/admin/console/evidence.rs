@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ROOT, View, moment, state, table};
@@ -49,20 +50,40 @@ pub(super) async fn page(view: &View<'_>) -> Result<String, Declined> {
     Ok(view.page("Audit log", &format!("{ROOT}/audit"), &main))
 }
 
+/// What is shown of a record.
+#[derive(Deserialize)]
+struct Record {
+    seq: u64,
+    time: String,
+    principal: Option<String>,
+    action: Option<String>,
+    target: Option<String>,
+    reason: Option<String>,
+    model: Option<String>,
+    version: Option<u32>,
+    disposition: String,
+    #[serde(default)]
+    codes: Vec<String>,
+}
+
 fn records(newest: &Value) -> Markup {
-    let lines = newest["lines"].as_array().map_or(&[][..], Vec::as_slice);
-    let parsed = lines.iter().rev().filter_map(|line| line.as_str());
-    let parsed = parsed.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = newest.get("lines").and_then(Value::as_array);
+    let lines = lines.into_iter().flatten().rev().filter_map(Value::as_str);
+    let records = lines.filter_map(|line| serde_json::from_str::<Record>(line).ok());
     let rows = html! {
-        @for record in parsed {
+        @for record in records {
             tr {
-                th scope="row" { (text(&record["seq"])) }
-                td { (text(&record["time"]).chars().take(19).collect::<String>().replace('T', " ")) }
-                td { (text(&record["principal"])) }
-                td { (text(&record["action"])) @if record["target"].is_string() { div { (text(&record["target"])) } } @if record["reason"].is_string() { div.soft { (text(&record["reason"])) } } }
-                td { (text(&record["model"])) " " (text(&record["version"])) }
-                td { (text(&record["disposition"])) }
-                td { (list(&record["codes"])) }
+                th scope="row" { (record.seq) }
+                td { (record.time.get(..19).unwrap_or_default().replace('T', " ")) }
+                td { (record.principal.unwrap_or_default()) }
+                td {
+                    (record.action.unwrap_or_default())
+                    @if let Some(target) = record.target { div { (target) } }
+                    @if let Some(reason) = record.reason { div.soft { (reason) } }
+                }
+                td { (record.model.unwrap_or_default()) @if let Some(version) = record.version { " " (version) } }
+                td { (record.disposition) }
+                td { (record.codes.join(", ")) }
             }
         }
     };
@@ -76,17 +97,4 @@ fn records(newest: &Value) -> Markup {
         "Codes",
     ];
     table("Last records", &head, &rows)
-}
-
-fn list(codes: &Value) -> String {
-    let codes = codes.as_array().into_iter().flatten().map(text);
-    codes.collect::<Vec<_>>().join(", ")
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
 }

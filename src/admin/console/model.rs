@@ -185,11 +185,17 @@ fn improbable(evidence: f64) -> String {
 }
 
 fn series(title: &str, report: &WindowReport, shares: &[drift::Shares]) -> Markup {
+    let found = |name: &str| report.series.iter().find(|s| s.name == name);
+    let missing = |name: &str| report.missing.iter().find(|m| m.name == name);
+    let on =
+        |name: &str| found(name).is_some_and(|s| s.alarm) || missing(name).is_some_and(|m| m.alarm);
+    let mut shares: Vec<&drift::Shares> = shares.iter().collect();
+    // What alarms comes first, and else the model's order.
+    shares.sort_by_key(|shares| !on(&shares.name));
     let rows = html! {
-        @for (index, shares) in shares.iter().enumerate() {
-            @let found = report.series.iter().find(|s| s.name == shares.name);
-            @let missing = report.missing.iter().find(|m| m.name == shares.name);
-            @let on = found.is_some_and(|s| s.alarm) || missing.is_some_and(|m| m.alarm);
+        @for (index, shares) in shares.into_iter().enumerate() {
+            @let (found, missing) = (found(&shares.name), missing(&shares.name));
+            @let on = on(&shares.name);
             tr {
                 th scope="row" { (shares.name) }
                 td { @if found.is_none() && missing.is_none() { (state("too few values")) } @else { (alarm(on)) } }
@@ -198,7 +204,7 @@ fn series(title: &str, report: &WindowReport, shares: &[drift::Shares]) -> Marku
                     Some(found) => {
                         td { (format!("{:.2}", found.psi)) }
                         td { (format!("{:.2}", found.distance)) }
-                        td { (format!("{:.1}", found.evidence)) }
+                        td { (format!("{:.1}", found.evidence.max(0.0))) }
                     },
                     None => { td { "–" } td { "–" } td { "–" } },
                 }

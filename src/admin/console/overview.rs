@@ -110,7 +110,7 @@ fn models(view: &View<'_>, models: &[&LoadedModel], stopped: &Stopped) -> Markup
                     Some(n) => { span.state.bad { (n) @if n == 1 { " alarm" } @else { " alarms" } } },
                 } }
                 td { (approved_by(model)) }
-                td { code { (&model.digest()[..12.min(model.digest().len())]) "…" } }
+                td { code { (model.digest().get(..12).unwrap_or_default()) "…" } }
                 td { (model.engine().queued_rows()) }
             }
         }
