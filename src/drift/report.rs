@@ -72,7 +72,7 @@ impl Judge {
     fn evidence(&self, p: f64) -> (f64, bool) {
         let corrected = (p * self.comparisons).min(1.0);
         (
-            -corrected.max(1e-300).log10(),
+            corrected.max(1e-300).recip().log10(),
             corrected * self.looks < FALSE_ALARMS,
         )
     }

@@ -204,7 +204,7 @@ fn series(title: &str, report: &WindowReport, shares: &[drift::Shares]) -> Marku
                     Some(found) => {
                         td { (format!("{:.2}", found.psi)) }
                         td { (format!("{:.2}", found.distance)) }
-                        td { (format!("{:.1}", found.evidence.max(0.0))) }
+                        td { (format!("{:.1}", found.evidence)) }
                     },
                     None => { td { "–" } td { "–" } td { "–" } },
                 }
