@@ -3,7 +3,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::harness::{BINARY, ICU_PATIENT, Server, Site, Wire, client, identity_files, request};
+use crate::harness::{
+    BINARY, ICU_PATIENT, Server, Site, Wire, admin, client, identity_files, request,
+};
 
 /// Values of patients: in no answer either.
 const VALUES: [&str; 5] = [
@@ -152,6 +154,7 @@ fn nothing_kept_or_shown_has_a_patient_in_it() {
         );
     }
 
+    look_at_the_console(&server, &site);
     collect_evidence(&server, &site);
     server.stop();
     absent(
@@ -192,6 +195,12 @@ fn ask_the_admin_plane(server: &Server, site: &Site) {
             "/admin/v1/models/CANARYPATH/versions/CANARYPATH/load",
             "{}",
         ),
+        ("ops", "/console/CANARYPATH?CANARYQUERY", "CANARYVALUE"),
+        (
+            "ops",
+            "/console/models/CANARYPATH/quarantine",
+            "token=CANARYKEY&reason=CANARYREASON",
+        ),
     ] {
         let mut wire = Wire::admin(server, &client(site, who));
         wire.send(&request(
@@ -203,6 +212,27 @@ fn ask_the_admin_plane(server: &Server, site: &Site) {
         let answer = wire.answer();
         assert!((400..500).contains(&answer.status), "{who} {target}");
         absent(target, &answer.body, &[&VALUES[..], &TEXTS].concat());
+    }
+}
+
+/// Every page of the console: neither a patient nor a secret is on it.
+fn look_at_the_console(server: &Server, site: &Site) {
+    for path in [
+        "/console",
+        "/console/models/icu-mortality/versions/1",
+        "/console/models/icu-mortality/versions/1?window=100",
+        "/console/callers",
+        "/console/audit",
+        "/console/configuration",
+    ] {
+        let answer = admin(server, site, "compliance", "GET", path);
+        assert_eq!(answer.status, 200, "{path}");
+        let secrets = ["PRIVATE KEY", "server.key", "audit.key", "fleet.key"];
+        absent(
+            path,
+            &answer.body,
+            &[&VALUES[..], &TEXTS, &secrets].concat(),
+        );
     }
 }
 
