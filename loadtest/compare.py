@@ -4,8 +4,9 @@
     loadtest/compare.py [--rounds 5] [--seconds 5] [--json FILE]
 
 vitalgate (`dev`: mutual TLS, authorization, all screens, audit record written before each answer;
-and the same with `synced` records), the bare handler of benches/reference, and nginx answering a
-fixed text, each over TLS with the same certificate, take turns under loadtest's closed loop: batch
+and the same with `synced` records), the bare handler of benches/reference (its
+network run with ONNX Runtime's own number of threads, and with one), and nginx answering a fixed
+text, each over TLS with the same certificate, take turns under loadtest's closed loop: batch
 1, 32 keep-alive connections, every answer checked. Then each, but nginx, at half its knee in the
 open loop. Needs release builds (`make compare` makes them) and nginx (Debian's package nginx-light
 is enough). Everything listens on loopback and is ended at the end.
@@ -23,9 +24,19 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RELEASE = ROOT / "target/release"
-PATIENT = ROOT / "models/icu-mortality/examples/predicted.json"
+EXAMPLE = ROOT / "models/icu-mortality/examples/predicted.json"
 NETWORK = ROOT / "models/icu-mortality/bundle/members"
 CONNECTIONS = 32
+
+
+def plain_patient(directory):
+    """The example patient in bare numbers: the bare handler knows no units."""
+    body = json.loads(EXAMPLE.read_text())
+    values = body["observations"].items()
+    body["observations"] = {name: v["value"] if isinstance(v, dict) else v for name, v in values}
+    path = directory / "patient.json"
+    path.write_text(json.dumps(body, indent=2))
+    return path
 
 
 def free_port():
@@ -69,13 +80,13 @@ def wait_for(port, process, name):
     sys.exit(f"{name} did not start")
 
 
-def vitalgate(state, mode):
+def vitalgate(state, mode, patient):
     """`dev` makes the state; mode `synced` runs what it wrote with that one line changed."""
     port = free_port()
     any_port = "127.0.0.1:0"
     command = [RELEASE / "vitalgate", "dev", "--state", state, "--listen", f"127.0.0.1:{port}"]
     command += ["--admin", any_port, "--health", any_port]
-    server = Server(f"vitalgate, {mode}", command, port, identity(state), "ready")
+    server = Server(f"vitalgate, {mode}", command, port, identity(state, patient), "ready")
     if mode == "written":
         return server
     server.stop()
@@ -84,26 +95,29 @@ def vitalgate(state, mode):
     config = state / f"{mode}.toml"
     config.write_text(text)
     command = [RELEASE / "vitalgate", "serve", "--config", config]
-    return Server(f"vitalgate, {mode}", command, port, identity(state))
+    return Server(f"vitalgate, {mode}", command, port, identity(state, patient))
 
 
-def identity(state):
+def identity(state, patient):
     client = state / "clients/evaluator"
     return ["--ca", state / "ca.pem", "--cert", f"{client}.pem", "--key", f"{client}.key",
-            "--mix", f"predicted=1:{PATIENT}"]
+            "--mix", f"predicted=1:{patient}"]
 
 
-def bare(state, member):
+def bare(state, member, patient, threads):
     port = free_port()
     command = [RELEASE / "reference", "--listen", f"127.0.0.1:{port}",
                "--cert", state / "server.pem", "--key", state / "server.key",
                "--network", NETWORK / f"{member}.onnx"]
+    if threads:
+        command += ["--intra-threads", threads]
     ask = ["--ca", state / "ca.pem", "--no-client-certificate", "--path", "/predict",
-           "--mix", f"predicted=1:{PATIENT}"]
-    return Server(f"bare handler, {member}", command, port, ask)
+           "--mix", f"predicted=1:{patient}"]
+    name = f"bare handler, {member}" + (f", {threads} thread" if threads else "")
+    return Server(name, command, port, ask)
 
 
-def nginx(state, directory):
+def nginx(state, directory, patient):
     port = free_port()
     answer = '{"outcome":"in-hospital death","probability":0.1}'
     config = directory / "nginx.conf"
@@ -121,7 +135,7 @@ http {{
 }}
 """)
     ask = ["--ca", state / "ca.pem", "--no-client-certificate", "--path", "/predict",
-           "--mix", f"predicted=1:{PATIENT}"]
+           "--mix", f"predicted=1:{patient}"]
     return Server("nginx, fixed text", ["nginx", "-c", config], port, ask)
 
 
@@ -195,13 +209,15 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
         state = directory / "state"
+        patient = plain_patient(directory)
         servers = []
         try:
-            servers.append(vitalgate(state, "written"))
+            servers.append(vitalgate(state, "written", patient))
             shutil.copytree(state, directory / "synced")
-            servers.append(vitalgate(directory / "synced", "synced"))
-            servers.append(bare(state, arguments.member))
-            servers.append(nginx(state, directory))
+            servers.append(vitalgate(directory / "synced", "synced", patient))
+            servers.append(bare(state, arguments.member, patient, None))
+            servers.append(bare(state, arguments.member, patient, 1))
+            servers.append(nginx(state, directory, patient))
             rows = measure(servers, arguments, directory)
         finally:
             for server in servers:

@@ -80,7 +80,9 @@ pub(crate) struct Requests {
     #[arg(long, default_value = "/v1/models/icu-mortality/predict")]
     pub(crate) path: String,
     /// What is sent, by share: `NAME=SHARE[:FILE]`, several with commas. The body is FILE's, else
-    /// NAME.json of --bodies; `malformed` is a body cut short, `get` has none.
+    /// NAME.json of --bodies; `malformed` is a body cut short, `get` has none. These, `predicted`,
+    /// `review` and `rejected` have to be answered with the status that is due to them; of any other
+    /// the first answer is the right one.
     #[arg(long, default_value = "predicted=1", value_delimiter = ',')]
     pub(crate) mix: Vec<String>,
     /// Directory of bodies.

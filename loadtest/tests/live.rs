@@ -122,6 +122,13 @@ fn a_wrong_answer_is_told() {
         "{text}"
     );
 
+    // A refusal is not an answer that a server may be measured by.
+    let mix = "predicted=1:models/icu-mortality/examples/rejected.json";
+    let output = server.load(&["--mix", mix, "closed"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("has to be answered with 200"), "{text}");
+
     let elsewhere = Command::new(LOADTEST)
         .args(["--address", "192.0.2.1:443", "closed"])
         .output()
