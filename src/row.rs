@@ -178,20 +178,30 @@ impl Row {
         &self.outputs
     }
 
-    /// Gives the networks copies of this row next: each the values with what `push` makes of
-    /// them, given the copy's index, the feature's and the value.
+    /// Gives the networks copies of this row next, one for each pattern of signs: of every value
+    /// what `push` makes of it downwards, left alone, or upwards.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the networks compute in float32"
     )]
-    pub(crate) fn push(&mut self, copies: usize, push: impl Fn(usize, usize, f64) -> f64) {
-        self.pushed.reserve_exact(copies * self.values.len());
-        for copy in 0..copies {
-            let values = self.values.iter().enumerate();
-            let pushed = values.map(|(feature, value)| push(copy, feature, *value) as f32);
-            self.pushed.extend(pushed);
+    pub(crate) fn push(&mut self, signs: &[Vec<i8>], push: impl Fn(usize, f64) -> [f64; 3]) {
+        let features = self.values.len();
+        self.pushed = vec![0.0; signs.len() * features];
+        for (feature, value) in self.values.iter().enumerate() {
+            let mut ways = push(feature, *value);
+            let [down, same, up] = ways;
+            let copies = self.pushed.iter_mut().skip(feature).step_by(features);
+            for (pushed, signs) in copies.zip(signs) {
+                let sign = signs.get(feature).copied().unwrap_or(0);
+                *pushed = match sign.signum() {
+                    -1 => down,
+                    0 => same,
+                    _ => up,
+                } as f32;
+            }
+            ways.zeroize();
         }
-        let outputs = copies * self.spec.members.len();
+        let outputs = signs.len() * self.spec.members.len();
         self.pushed_outputs = vec![MemberOutput::Failed; outputs];
     }
 

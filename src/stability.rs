@@ -39,7 +39,7 @@ pub const MAX_PUSHES: usize = 64;
 pub struct Pushes {
     margin: f64,
     /// For each pattern one of -1, 0, 1 a feature.
-    signs: Vec<Vec<f64>>,
+    signs: Vec<Vec<i8>>,
 }
 
 impl Pushes {
@@ -58,12 +58,9 @@ impl Pushes {
         if !raw.pushes.iter().all(sound) {
             return Err(invalid("each push is one of -1, 0, 1 a feature"));
         }
-        let signs = raw.pushes.iter();
         Ok(Self {
             margin: raw.margin,
-            signs: signs
-                .map(|signs| signs.iter().map(|&s| f64::from(s)).collect())
-                .collect(),
+            signs: raw.pushes.clone(),
         })
     }
 
@@ -209,12 +206,13 @@ async fn pushed(
     mut row: Box<Row>,
 ) -> Result<Box<Row>, ScoreError> {
     let imputed = row.imputed;
-    row.push(pushes.signs.len(), |copy, index, value| {
-        let sign = pushes.signs.get(copy).and_then(|signs| signs.get(index));
-        match (spec.features.get(index), sign) {
+    row.push(&pushes.signs, |index, value| {
+        match spec.features.get(index) {
             // What was filled in was not measured.
-            (Some(feature), Some(sign)) if !imputed.contains(index) => push(feature, *sign, value),
-            _ => value,
+            Some(feature) if !imputed.contains(index) => {
+                [-1.0, 0.0, 1.0].map(|sign| push(feature, sign, value))
+            }
+            _ => [value; 3],
         }
     });
     engine.score(row).await
@@ -234,19 +232,25 @@ fn lost_on_copies(row: &Row) -> Vec<Lost> {
 /// Lowest and highest band of the row and its copies. The members asked are those that answered
 /// for the row itself: the mean of others would differ for another reason.
 fn bands(spec: &ModelSpec, row: &Row, mean: f64) -> (usize, usize) {
-    let answered = consensus::probabilities(row.outputs()).expose().len();
     let (_, band) = spec.harden(mean);
+    // As many as one copy needs; wiped behind the last.
+    let mut probabilities = Phi::new(Vec::with_capacity(row.outputs().len()));
     row.pushed_outputs()
         .fold((band, band), |(low, high), outputs| {
-            let both = outputs.iter().zip(row.outputs());
-            let same = both.filter(|(_, own)| matches!(own, MemberOutput::Probability(_)));
-            let probabilities = consensus::probabilities(same.map(|(output, _)| output));
-            if probabilities.expose().len() == answered {
-                let (_, band) = spec.harden(consensus::mean(probabilities.expose()));
-                (low.min(band), high.max(band))
-            } else {
-                (low, high)
+            let probabilities = probabilities.expose_mut();
+            probabilities.clear();
+            for (output, own) in outputs.iter().zip(row.outputs()) {
+                match (own, output) {
+                    (MemberOutput::Probability(_), MemberOutput::Probability(p)) => {
+                        probabilities.push(f64::from(*p));
+                    }
+                    // A member that is lost on this copy: it says nothing.
+                    (MemberOutput::Probability(_), _) => return (low, high),
+                    (MemberOutput::Invalid | MemberOutput::Failed, _) => {}
+                }
             }
+            let (_, band) = spec.harden(consensus::mean(probabilities));
+            (low.min(band), high.max(band))
         })
 }
 

@@ -80,7 +80,7 @@ fn judged(
         row.set_output(member, 0, output);
     }
     let mean = consensus::mean(consensus::probabilities(row.outputs()).expose());
-    row.push(copies.len(), |_, _, value| value);
+    row.push(&vec![Vec::new(); copies.len()], |_, value| [value; 3]);
     for (copy, outputs) in copies.iter().enumerate() {
         for (member, output) in outputs.iter().enumerate() {
             row.set_output(member, copy, *output);
