@@ -30,6 +30,7 @@ use crate::{
     containment::{Containment, SharedChange},
     error_chain::one_line,
     extraction::{Answer, Event, Events, Ledger, Query, Said, Terms, Told},
+    phi::scrub,
 };
 
 mod connection;
@@ -238,7 +239,7 @@ impl Fleet {
     /// A manager keeps a connection that was refused, of a password say, for good. The password
     /// is read again, too.
     fn connect_anew(&self) {
-        match tokio::task::block_in_place(|| connect(&self.store)) {
+        match scrub::block_in_place(|| connect(&self.store)) {
             Ok(connection) => self.connection.store(Arc::new(connection)),
             Err(error) => tracing::error!(
                 cause = one_line(&error),
@@ -283,7 +284,7 @@ impl Fleet {
         self.tell_pardons().await?;
         self.hear_releases(&known, accounts);
         // Writes to the disk when something changed.
-        tokio::task::block_in_place(|| containment.learn(known));
+        scrub::block_in_place(|| containment.learn(known));
         if self.unsettled.swap(false, Ordering::AcqRel) {
             let settled = self.settle_all(accounts).await;
             if settled.is_err() {

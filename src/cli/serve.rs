@@ -29,7 +29,7 @@ use vitalgate::{
     extraction::Extraction,
     fleet::Fleet,
     inference::{PINNED_SHA256, Runtime, find_library},
-    phi::process::Hardening,
+    phi::{process::Hardening, scrub::wiped_when_idle},
     pipeline::Pipeline,
     receive::BodyLimits,
     reload::Watching,
@@ -121,8 +121,8 @@ pub(crate) fn serve(
         .map_err(Failure::environment)?;
     let settings = audit::Settings::load(&config.audit).map_err(Failure::environment)?;
     let (audit, audit_writer) = AuditLog::open(settings).map_err(Failure::environment)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = wiped_when_idle(runtime.enable_all())
         .build()
         .map_err(Failure::environment)?;
     let prepared = Prepared {

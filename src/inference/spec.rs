@@ -21,7 +21,8 @@ pub struct EngineSpec {
     pub execution: Execution,
     /// How much to take on.
     pub limits: Limits,
-    /// Called on the worker's thread after every batch, before the answers leave: wipes its stack.
+    /// Called on the worker's thread after a batch, before its answers leave, unless more rows wait
+    /// already: wipes its stack. At the latest every eight batches.
     pub after_run: fn(),
     /// Told how many rows each batch has.
     pub batch_rows: metrics::Histogram,

@@ -59,6 +59,9 @@ impl MemberOutput {
     }
 }
 
+/// Runs in a row, while others wait, after which the stack is wiped at the latest.
+const MOST_RUNS: usize = 8;
+
 /// A row on its way, with the place where its caller waits.
 pub(super) struct Job<R> {
     pub(super) row: Box<R>,
@@ -85,6 +88,7 @@ impl Worker {
     /// its caller waiting and its patient's values in memory.
     pub(super) fn run<R: Scored>(mut self, queue: &Receiver<Job<R>>, stopped: &AtomicBool) {
         let mut batch = Vec::with_capacity(self.max_batch);
+        let mut runs = 0;
         while let Ok(job) = queue.recv() {
             if stopped.load(Ordering::Acquire) {
                 continue;
@@ -113,7 +117,12 @@ impl Worker {
                 self.score(&mut batch);
                 self.batch_rows.record(count(values / self.features));
                 self.batch_duration.record(started.elapsed());
-                (self.after_run)();
+                runs += 1;
+                // What waits is the next to use this stack.
+                if queue.is_empty() || runs >= MOST_RUNS {
+                    runs = 0;
+                    (self.after_run)();
+                }
             }));
             if scored.is_err() {
                 stopped.store(true, Ordering::Release);

@@ -2,8 +2,15 @@
 //!
 //! Whatever touches patient data runs under [`scrubbed_spawn`] or calls [`scrub_stack`] when it
 //! is done. All of this is safe code; the heap is wiped by `src/phi/heap.rs`.
+//!
+//! A request is polled some eight times, and a stack wiped after each poll costs it more than its
+//! screens do. The next poll overwrites much of the same frames anyway, so the threads of a runtime
+//! that was [`wiped_when_idle`] wipe theirs before they go to sleep, and after [`MOST_POLLS`] at
+//! the latest: what rests in memory is wiped, and what a busy thread leaves behind is as short-lived
+//! as the requests it is working on.
 
 use std::{
+    cell::Cell,
     future::Future,
     hint::black_box,
     io,
@@ -39,8 +46,48 @@ pub fn scrub_stack() {
     }
 }
 
-/// Spawns a task that touches patient data: after each poll, and after the future is dropped,
-/// the stack that it used is wiped.
+/// Polls that a thread's stack may be used for before it is wiped.
+pub const MOST_POLLS: u32 = 8;
+
+thread_local! {
+    /// Polls since this thread's stack was wiped; none where every poll is followed by a wipe.
+    static UNWIPED: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Has the threads of a runtime wipe their stacks before they sleep, not after every poll.
+pub fn wiped_when_idle(runtime: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
+    runtime.on_thread_park(before_sleep)
+}
+
+/// Only a thread that runs tasks sleeps here: one that has will do so again.
+fn before_sleep() {
+    if UNWIPED.replace(Some(0)) != Some(0) {
+        scrub_stack();
+    }
+}
+
+/// As [`tokio::task::block_in_place`]. The thread may run no task after it and not sleep as those
+/// do that run some, so its stack is wiped at once, and after every poll until it does.
+pub fn block_in_place<T>(work: impl FnOnce() -> T) -> T {
+    UNWIPED.set(None);
+    scrub_stack();
+    tokio::task::block_in_place(work)
+}
+
+// Inlined, so that the frame wiped lies where the poll's was.
+#[inline]
+fn after_poll() {
+    match UNWIPED.get() {
+        Some(polls) if polls + 1 < MOST_POLLS => UNWIPED.set(Some(polls + 1)),
+        several => {
+            UNWIPED.set(several.map(|_| 0));
+            scrub_stack();
+        }
+    }
+}
+
+/// Spawns a task that touches patient data: the stack that it used is wiped after each poll, or
+/// where [`wiped_when_idle`] says, and after the future is dropped unfinished.
 pub fn scrubbed_spawn<F>(tasks: &TaskTracker, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -49,7 +96,7 @@ where
     tasks.spawn(Scrubbed(Some(Box::pin(future))))
 }
 
-/// Wipes the stack after each poll. `None` once the future has ended.
+/// Has the stack wiped after each poll. `None` once the future has ended.
 struct Scrubbed<F>(Option<Pin<Box<F>>>);
 
 impl<F: Future> Future for Scrubbed<F> {
@@ -57,7 +104,7 @@ impl<F: Future> Future for Scrubbed<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let polled = poll_and_drop(&mut self.0, cx);
-        scrub_stack();
+        after_poll();
         polled
     }
 }

@@ -90,6 +90,53 @@ fn the_stack_is_wiped_after_each_poll_and_after_the_end() {
     assert_eq!(left, [0, 0, 0]);
 }
 
+/// How many canaries are left below after each of some polls on a thread that wipes when idle.
+fn left_after_polls(polls: u32) -> Vec<usize> {
+    UNWIPED.set(Some(0));
+    let polled = (0..polls).map(|_| {
+        let mut scrubbed = Scrubbed(Some(Box::pin(poll_fn(|_| {
+            black_box(leave_a_canary(3 * 1024));
+            Poll::Ready(())
+        }))));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut scrubbed).poll(&mut cx).is_ready());
+        canaries_below(!(HALF.load(Ordering::Relaxed) | 0x7d1b_66e9))
+    });
+    polled.collect()
+}
+
+#[test]
+fn a_busy_thread_is_wiped_after_some_polls_and_an_idle_one_at_once() {
+    let left = left_after_polls(MOST_POLLS);
+    let (last, before) = left.split_last().unwrap();
+    assert!(before.iter().all(|left| *left > 100), "{before:?}");
+    assert_eq!(*last, 0);
+
+    left_after_polls(1);
+    before_sleep();
+    assert_eq!(
+        canaries_below(!(HALF.load(Ordering::Relaxed) | 0x7d1b_66e9)),
+        0
+    );
+    UNWIPED.set(None);
+}
+
+#[test]
+fn a_worker_that_has_nothing_to_do_has_wiped_its_stack() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = wiped_when_idle(builder.worker_threads(1)).build().unwrap();
+    let poll = |look: fn() -> Option<u32>| {
+        let scrubbed = Scrubbed(Some(Box::pin(async move { look() })));
+        runtime.block_on(runtime.spawn(scrubbed)).unwrap()
+    };
+    poll(|| {
+        black_box(leave_a_canary(3 * 1024));
+        None
+    });
+    // It goes to sleep when it has nothing to do, which may take it a while.
+    while poll(|| UNWIPED.get()) != Some(0) {}
+}
+
 #[tokio::test]
 async fn the_free_part_of_a_read_buffer_is_wiped_once_there_was_something() {
     let (mut there, here) = tokio::io::duplex(64);
