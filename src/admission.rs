@@ -2,7 +2,8 @@
 //!
 //! Three bounds, a caller's own before the one that all share, so that one noisy caller cannot
 //! drain the others: its rate ([`Admitter::pace`], GCRA), its requests in flight, and then the
-//! places that the server has. A caller is who pays ([`Authenticator::payer`]): connections,
+//! places that the server has; fewer of these are worked on at once, and the others wait for their
+//! turn ([`Turns`]). A caller is who pays ([`Authenticator::payer`]): connections,
 //! addresses and tokens of the same one are counted together.
 //!
 //! [`Authenticator::payer`]: crate::authn::Authenticator::payer
@@ -19,15 +20,18 @@ use crate::{
     containment::Containment,
     disposition::{Code, Refusal},
     extraction::Clinical,
+    urgency::{Priority, Urgency},
 };
 
 mod account;
 mod accounts;
 mod shown;
+mod turns;
 
 pub use account::{Account, Place};
 pub use accounts::{Accounts, UNLISTED};
 pub use shown::{Requests, Rows, Shown};
+pub use turns::{Turn, Turns};
 
 /// A request that its caller's rate allows; made only by [`Admitter::pace`].
 #[derive(Debug)]
@@ -70,16 +74,23 @@ pub struct Admitter {
     accounts: Accounts,
     places: Arc<Semaphore>,
     capacity: usize,
+    turns: Arc<Turns>,
     containment: Arc<Containment>,
 }
 
 impl Admitter {
-    /// With this many places, and these budgets by role.
-    pub fn new(places: usize, budgets: Budgets, containment: Arc<Containment>) -> Self {
+    /// With this many places, of which this many are active at once, and these budgets by role.
+    pub fn new(
+        places: usize,
+        active: usize,
+        budgets: Budgets,
+        containment: Arc<Containment>,
+    ) -> Self {
         Self {
             accounts: Accounts::new(budgets),
             places: Arc::new(Semaphore::new(places)),
             capacity: places,
+            turns: Turns::new(active, places),
             containment,
         }
     }
@@ -122,6 +133,7 @@ impl Admitter {
         grant: &Grant,
         Paced { account }: Paced,
         model: Arc<LoadedModel>,
+        priority: Priority,
     ) -> Result<Admission, Refusal> {
         grant.lets_patients_in(&model.spec().name)?;
         if !model.is_approved_now() {
@@ -129,6 +141,10 @@ impl Admitter {
         }
         self.containment.check_model(&model)?;
         let own = account.place()?;
+        // The last places are for what is more urgent.
+        if self.in_flight() >= priority.share(self.capacity) {
+            return Err(Code::Overloaded.into());
+        }
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => Ok(Admission {
                 model,
@@ -142,5 +158,19 @@ impl Admitter {
             }),
             Err(_) => Err(Code::Overloaded.into()),
         }
+    }
+
+    /// Waits for the turn of an admitted request whose body is there.
+    ///
+    /// # Errors
+    /// `OVERLOADED`, `DEADLINE_PASSED` or `CALLER_GONE`.
+    pub async fn turn(
+        &self,
+        admission: &Admission,
+        urgency: Urgency,
+        gone: impl Future<Output = ()>,
+    ) -> Result<Turn, Code> {
+        let caller = admission.account.name();
+        self.turns.take(caller, urgency, gone).await
     }
 }

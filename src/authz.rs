@@ -79,6 +79,8 @@ impl Role {
 pub enum Action {
     /// Score a patient.
     Predict,
+    /// Score a patient before others.
+    PredictStat,
     /// Let a prediction leave for an input that a screen flagged.
     OverrideReview,
     /// See the screens' scores beside an answer.
@@ -103,8 +105,9 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Predict,
+        Self::PredictStat,
         Self::OverrideReview,
         Self::ReadScores,
         Self::ReadPrecise,
@@ -121,6 +124,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Predict => "predict",
+            Self::PredictStat => "predict-stat",
             Self::OverrideReview => "override-review",
             Self::ReadScores => "read-scores",
             Self::ReadPrecise => "read-precise",

@@ -118,6 +118,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Requests held at once, over all callers.
     pub concurrent_requests: usize,
+    /// Requests worked on at once; the others that are held wait for their turn.
+    pub active_requests: usize,
     /// Connections held at once.
     pub connections: usize,
     /// TLS handshake and request head.
@@ -135,6 +137,7 @@ impl Default for Limits {
         Self {
             body_bytes: 64 * 1024,
             concurrent_requests: 1024,
+            active_requests: 32,
             connections: 4096,
             head_seconds: 10,
             body_seconds: 10,

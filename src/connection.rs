@@ -109,6 +109,7 @@ where
         tls,
         first: None,
         answer: Arc::default(),
+        framing: Framing::default(),
     };
     loop {
         let awaited = tokio::select! {
@@ -143,13 +144,14 @@ where
     let answer = Arc::new(AnswerState::default());
     io.answer = Arc::clone(&answer);
     let framing = Framing::default();
+    io.framing = framing.clone();
     let service = service_fn(|request: Request<Incoming>| {
         let reusable = may_reuse(&request);
         let handled = handle(request, framing.clone());
         let (answer, framing) = (&answer, &framing);
         Box::pin(async move {
             let mut response = handled.await;
-            if reusable && framing.is_complete() {
+            if reusable && framing.is_complete() && !answer.early.load(Ordering::Acquire) {
                 answer.reusable.store(true, Ordering::Release);
             } else {
                 response
@@ -170,6 +172,7 @@ where
         .serve_connection(TokioIo::new(io), service);
     let mut ending = false;
     let result = poll_fn(|cx| {
+        framing.wakes(cx.waker());
         loop {
             let polled = Pin::new(&mut connection).poll(cx);
             // The answer's head is fixed, so this no longer adds `Connection: close`; it makes
@@ -252,6 +255,8 @@ struct AnswerState {
     released: AtomicBool,
     /// The body was read to its end, nobody asked to close or upgrade, and nothing came early.
     reusable: AtomicBool,
+    /// Something came, or the peer's end, before the answer was made.
+    early: AtomicBool,
     /// The status of an answer that hyper made without us; 0 for none.
     own_status: AtomicU16,
 }
@@ -282,6 +287,7 @@ struct Plaintext {
     /// The first byte of a request, read while waiting for one.
     first: Option<u8>,
     answer: Arc<AnswerState>,
+    framing: Framing,
 }
 
 impl Plaintext {
@@ -291,6 +297,25 @@ impl Plaintext {
         let read = self.tls.read(&mut byte).await?;
         self.first = byte.first().copied().filter(|_| read == 1);
         Ok(read == 1)
+    }
+
+    /// Looks whether the peer has hung up while its request waits: hyper reads nothing then. An end
+    /// of stream that TLS vouches for (`close_notify`) is a peer that has said all it has to say,
+    /// and still waits for its answer; one without is a peer that is gone.
+    fn watch_peer(&mut self, cx: &mut Context<'_>) {
+        let answer = &self.answer;
+        let seen = answer.made.load(Ordering::Acquire) || answer.early.load(Ordering::Acquire);
+        if seen || !self.framing.is_watched() {
+            return;
+        }
+        let mut byte = [0u8; 1];
+        let read = Pin::new(&mut self.tls).poll_read(cx, &mut ReadBuf::new(&mut byte));
+        if read.is_ready() {
+            answer.early.store(true, Ordering::Release);
+        }
+        if matches!(read, Poll::Ready(Err(_))) {
+            self.framing.hang_up();
+        }
     }
 
     /// Whether this write is to be tried again: while nothing of an answer is out, hyper can
@@ -364,6 +389,8 @@ impl AsyncWrite for Plaintext {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper comes here whenever it is polled.
+        self.watch_peer(cx);
         Pin::new(&mut self.tls).poll_flush(cx)
     }
 

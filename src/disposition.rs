@@ -102,6 +102,9 @@ codes! {
     TokenOlderThanServer = "TOKEN_OLDER_THAN_SERVER", Refused, 401, "The token is for one request, and was issued before the server began to remember which were used", "Make a token for each request.";
     OnBehalfOfInvalid = "ON_BEHALF_OF_INVALID", Refused, 400, "The X-On-Behalf-Of header is repeated, is no identifier, or contradicts the token", "Send one, of 1 to 128 letters, digits and signs of identifiers, without spaces; it names a member of staff.";
     OnBehalfOfNotPermitted = "ON_BEHALF_OF_NOT_PERMITTED", Refused, 403, "This principal may not say on whose behalf it calls", "Leave X-On-Behalf-Of out, or ask the operator for names_clinician.";
+    PriorityInvalid = "PRIORITY_INVALID", Refused, 400, "The X-Priority header is repeated, or neither stat, routine nor batch", "Send one of the three words, or leave the header out.";
+    PriorityNotPermitted = "PRIORITY_NOT_PERMITTED", Refused, 403, "This principal may not ask before others", "Leave X-Priority: stat out, or ask the operator for predict-stat.";
+    DeadlineInvalid = "DEADLINE_INVALID", Refused, 400, "The X-Request-Deadline header is repeated, or no number of milliseconds from 1 to 600000", "Send the milliseconds within which the answer is of use, as digits.";
     Forbidden = "FORBIDDEN", Refused, 403, "This principal's roles do not include this action", "Ask the operator for a role that may do this.";
     StepUpRequired = "STEP_UP_REQUIRED", Refused, 401, "This action needs a person who showed more than one factor not long ago", "Sign in again with more than one factor, and send the new token; the WWW-Authenticate header says how long ago that may be (RFC 9470).";
     ModelNotPermitted = "MODEL_NOT_PERMITTED", Refused, 403, "This principal may not use a model of this name (whether or not there is one)", "Ask the operator to grant the model.";
@@ -148,7 +151,9 @@ codes! {
     TokenMemoryFull = "TOKEN_MEMORY_FULL", Refused, 503, "So many single-use tokens are in force that no more can be remembered", "Try again later.";
     CallerQuarantined = "CALLER_QUARANTINED", Refused, 403, "This principal has been quarantined, by an operator or for how it asked", "Ask the operator; one that followed from how it asked fades within hours, any other stands until it is released.";
     ModelQuarantined = "MODEL_QUARANTINED", Refused, 503, "The model has been quarantined by an operator and gives no predictions", "Judge without the model; ask the operator.";
-    Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold", "Try again after the time in Retry-After.";
+    Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold, of this priority or in this time", "Try again after the time in Retry-After.";
+    DeadlinePassed = "DEADLINE_PASSED", Refused, 503, "The deadline that the request named has passed before there was an answer", "Try again after the time in Retry-After, or give it more time.";
+    CallerGone = "CALLER_GONE", Refused, 503, "The caller hung up while its request waited for its turn", "None: nobody was answered. The code is in the audit log only.";
     PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";
     ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
     AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";

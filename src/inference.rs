@@ -15,6 +15,7 @@ mod engine;
 mod graph;
 #[cfg(feature = "tools")]
 mod probe;
+mod queue;
 mod runtime;
 mod session;
 mod spec;

@@ -50,6 +50,7 @@ pub mod selftest;
 pub mod trace;
 pub mod trail;
 mod unique_keys;
+pub mod urgency;
 
 #[cfg(feature = "tools")]
 pub mod evaluation;

@@ -27,6 +27,7 @@ use crate::{
     screening::{self, InDistribution},
     stability,
     trail::{Stage, Trail},
+    urgency::{Priority, Urgency},
 };
 
 mod proofs;
@@ -175,17 +176,23 @@ impl Pipeline {
         let presented = &call.presented;
         let principal = self.identify(trail, presented, &call.headers).await?;
         let paced = self.pace(trail, presented, &principal)?;
+        let urgency = Urgency::asked_for(&call.headers, trail.started())?;
+        trail.priority = urgency.priority;
         let permit = |action| {
             let plane = Plane::Data;
             self.authorizer
                 .authorize(plane, &principal, action, &call.model)
         };
         let grant = trail.mark(S::Authorize, permit(Action::Predict))?;
+        if urgency.priority == Priority::Stat && permit(Action::PredictStat).is_err() {
+            return Err(Code::PriorityNotPermitted.into());
+        }
         trail.scores = permit(Action::ReadScores).ok();
         let precise = permit(Action::ReadPrecise).ok();
         let model = self.find(&call.model, call.version.as_deref())?;
         trail.model = Some(Arc::clone(&model));
-        let admission = trail.mark(S::Admit, self.admitter.admit(&grant, paced, model))?;
+        let admitted = self.admitter.admit(&grant, paced, model, urgency.priority);
+        let admission = trail.mark(S::Admit, admitted)?;
         let body = receive::read(
             &admission,
             call.headers,
@@ -194,11 +201,14 @@ impl Pipeline {
             &call.framing,
         );
         let body = trail.mark(S::Receive, body.await)?;
+        let turn = self.admitter.turn(&admission, urgency, call.framing.gone());
+        let _turn = trail.mark(S::Wait, turn.await)?;
         let model = admission.model();
         let observed = schema::parse(model.spec(), body.expose());
         drop(body);
         self.name_input(trail, &observed);
-        let observed = trail.mark(S::Parse, observed)?;
+        let mut observed = trail.mark(S::Parse, observed)?;
+        observed.prioritize(urgency.priority);
         let observed = self.confirm(trail, &principal, model, observed)?;
         let mut query = self.extraction.query(
             &self.identifiers,
@@ -220,6 +230,9 @@ impl Pipeline {
             return Err(review::withhold_for(screened, reason).into());
         }
         let cleared = trail.mark(S::Clear, review::clear(screened))?;
+        if urgency.has_passed(clock::monotonic()) {
+            return Err(Code::DeadlinePassed.into());
+        }
         let scores = trail.mark(S::Infer, consensus::score(model.engine(), cleared).await)?;
         let consensus = trail.mark(S::Agree, consensus::agree(model.screen(), scores))?;
         if let (Some(drift), Some(sighting)) = (model.drift(), &mut trail.sighting) {

@@ -2,9 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::{admission::Admission, disposition::Code, phi::Phi};
 
@@ -29,19 +31,65 @@ pub struct BodyLimits {
     pub time: Duration,
 }
 
-/// Whether a request's body was read to its end: the connection may be used again only then.
+/// What a request's connection and the request itself tell each other.
 #[derive(Clone, Debug, Default)]
-pub struct Framing(Arc<AtomicBool>);
+pub struct Framing(Arc<Exchange>);
+
+#[derive(Debug, Default)]
+struct Exchange {
+    complete: AtomicBool,
+    /// Somebody wants to know when the caller hangs up.
+    watched: AtomicBool,
+    /// Wakes the connection's task, which is the one to see it.
+    connection: Mutex<Option<Waker>>,
+    gone: CancellationToken,
+}
 
 impl Framing {
-    /// Notes that the body's end was seen.
+    /// Notes that the body's end was seen: the connection may be used again only then.
     pub fn complete(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.complete.store(true, Ordering::Release);
     }
 
     /// Whether the body's end was seen.
     pub fn is_complete(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.complete.load(Ordering::Acquire)
+    }
+
+    /// Waits until the caller has hung up, which only a request that has to wait asks.
+    pub async fn gone(&self) {
+        self.0.watched.store(true, Ordering::Release);
+        if let Some(connection) = self.connection().take() {
+            connection.wake();
+        }
+        self.0.gone.cancelled().await;
+    }
+
+    /// Whether the connection is to look for its peer's end: somebody waits for that, and nothing
+    /// of the body is left that might be taken for it.
+    pub fn is_watched(&self) -> bool {
+        self.0.watched.load(Ordering::Acquire) && self.is_complete()
+    }
+
+    /// Notes that the caller has hung up.
+    pub fn hang_up(&self) {
+        self.0.gone.cancel();
+    }
+
+    /// Notes whom to wake when somebody begins to wait for the caller's end.
+    pub fn wakes(&self, connection: &Waker) {
+        let mut known = self.connection();
+        if !known
+            .as_ref()
+            .is_some_and(|known| known.will_wake(connection))
+        {
+            *known = Some(connection.clone());
+        }
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<Waker>> {
+        let connection = self.0.connection.lock();
+        connection.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

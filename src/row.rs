@@ -14,6 +14,7 @@ use crate::{
     review::{Claim, Confirmed},
     screening::Oddness,
     units::Conversion,
+    urgency::Priority,
 };
 
 /// A set of features, by index.
@@ -81,6 +82,8 @@ pub struct Row {
     pub(crate) lost: Box<[Lost]>,
     /// What the screens found so far, for a person to look at.
     pub(crate) reasons: Vec<ReviewReason>,
+    /// Whether the networks are asked about it before others.
+    pub(crate) priority: Priority,
     /// Whom it is about, as the caller named it.
     pub(crate) subject: Option<Subject>,
     /// The review that the caller wants to override, unchecked.
@@ -109,6 +112,7 @@ impl Row {
             spread: None,
             lost: Box::default(),
             reasons: Vec::new(),
+            priority: Priority::default(),
             subject: None,
             claim: None,
             confirmed: None,
@@ -219,6 +223,10 @@ impl Scored for Row {
         } else {
             &self.pushed
         }
+    }
+
+    fn priority(&self) -> Priority {
+        self.priority
     }
 
     fn set_output(&mut self, member: usize, row: usize, output: MemberOutput) {

@@ -17,6 +17,7 @@ use crate::{
     review::{Claim, Confirmed},
     row::{FeatureSet, Row},
     units::{Conversion, UnitError, round_to_step},
+    urgency::Priority,
 };
 
 mod claim;
@@ -40,6 +41,11 @@ impl Observed {
     /// What the caller wants to override, if anything; once.
     pub(crate) fn take_claim(&mut self) -> Option<Claim> {
         self.0.claim.take()
+    }
+
+    /// Has the networks asked about it before others, or after them.
+    pub(crate) fn prioritize(&mut self, priority: Priority) {
+        self.0.priority = priority;
     }
 
     /// Notes that the override holds.

@@ -21,6 +21,7 @@ use crate::{
     review::Tag,
     screening::Channel,
     trace::Trace,
+    urgency::Priority,
 };
 
 /// The stages of the request path, in order.
@@ -34,6 +35,8 @@ pub enum Stage {
     Admit,
     /// Admission → the whole body.
     Receive,
+    /// The whole body → its turn to be worked on.
+    Wait,
     /// Body → observations.
     Parse,
     /// Observations with a claim → observations whose review is overridden.
@@ -60,11 +63,12 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Authenticate,
         Self::Authorize,
         Self::Admit,
         Self::Receive,
+        Self::Wait,
         Self::Parse,
         Self::Confirm,
         Self::Ranges,
@@ -90,6 +94,7 @@ impl Stage {
             Self::Authorize => "authorize",
             Self::Admit => "admit",
             Self::Receive => "receive",
+            Self::Wait => "wait",
             Self::Parse => "parse",
             Self::Confirm => "confirm",
             Self::Ranges => "ranges",
@@ -118,6 +123,8 @@ pub struct Trail {
     pub language: Language,
     /// Whether a person's browser asked, so that the answer is a page.
     pub console: bool,
+    /// How urgent it is, where that was said.
+    pub priority: Priority,
     /// What was asked, once known.
     pub action: Option<Action>,
     /// Who asked, once known.
@@ -174,6 +181,7 @@ impl Trail {
             trace: None,
             language: Language::default(),
             console: false,
+            priority: Priority::default(),
             action: None,
             principal: None,
             on_behalf_of: None,
@@ -205,6 +213,11 @@ impl Trail {
         self.stages.push((stage, now.duration_since(self.last)));
         self.last = now;
         result
+    }
+
+    /// When the request arrived.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Time since the start.

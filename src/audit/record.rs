@@ -13,6 +13,7 @@ use crate::{
     extraction::{Event, Limit, Step},
     screening::Channel,
     trail::{Stage, Trail},
+    urgency::Priority,
 };
 
 /// One record, without its number and chain, which the writer puts before it.
@@ -30,6 +31,9 @@ struct Record<'a> {
     payer: Option<&'a str>,
     source: String,
     action: Option<&'static str>,
+    /// How urgent the caller said it is, unless it is as any other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +114,7 @@ pub(super) fn body(
         payer: trail.payer.as_deref().map(Principal::name),
         source: trail.source.to_string(),
         action: trail.action.map(Action::as_str),
+        priority: (trail.priority != Priority::default()).then(|| trail.priority.as_str()),
         target: trail.target.as_deref(),
         reason: trail.reason.as_deref(),
         model: model.map(|m| m.spec().name.as_str()),

@@ -91,16 +91,24 @@ impl Survey {
 fn places(action: Action) -> impl Iterator<Item = (Plane, Resource<'static>, &'static str)> {
     use Action as A;
     let planes: &[Plane] = match action {
-        A::Predict | A::OverrideReview | A::ReadScores | A::ReadPrecise | A::Batch => {
-            &[Plane::Data]
-        }
+        A::Predict
+        | A::PredictStat
+        | A::OverrideReview
+        | A::ReadScores
+        | A::ReadPrecise
+        | A::Batch => &[Plane::Data],
         A::ReadModel => &[Plane::Data, Plane::Admin],
         A::Deploy | A::Promote | A::Quarantine | A::ReadMetrics | A::ReadAudit => &[Plane::Admin],
     };
     let model = (Resource::Model(SOME_MODEL), "model");
     let server = (Resource::Server, "server");
     let resources = match action {
-        A::Predict | A::OverrideReview | A::ReadScores | A::ReadPrecise | A::Batch => vec![model],
+        A::Predict
+        | A::PredictStat
+        | A::OverrideReview
+        | A::ReadScores
+        | A::ReadPrecise
+        | A::Batch => vec![model],
         A::ReadModel | A::Deploy | A::Promote | A::Quarantine => vec![model, server],
         A::ReadMetrics | A::ReadAudit => vec![server],
     };

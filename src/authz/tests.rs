@@ -32,6 +32,7 @@ fn with_roles(roles: &[Role]) -> Claims<'_> {
 fn place(action: Action) -> (Plane, Resource<'static>) {
     match action {
         Action::Predict
+        | Action::PredictStat
         | Action::OverrideReview
         | Action::ReadScores
         | Action::ReadPrecise

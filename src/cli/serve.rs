@@ -333,6 +333,7 @@ async fn listen(
             models: prepared.models,
             admitter: Admitter::new(
                 limits.concurrent_requests,
+                limits.active_requests,
                 config.budgets.clone(),
                 Arc::clone(&prepared.containment),
             ),

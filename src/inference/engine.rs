@@ -1,13 +1,14 @@
 //! A loaded model: its replicas, their queue, and the checks it passed before it may serve.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::queue::{NotQueued, Queue};
 use super::runtime::Runtime;
 use super::session::{Execution, Network, Provider};
 use super::spec::{EngineError, EngineSpec, KnownAnswer, MemberSpec};
@@ -33,13 +34,21 @@ pub enum ScoreError {
 }
 
 /// A running model. Dropping it ends its threads, after the rows they still hold.
-#[derive(Debug)]
 pub struct Engine<R: Scored> {
-    queue: Option<Sender<Job<R>>>,
+    queue: Arc<Queue<R>>,
     threads: Vec<JoinHandle<()>>,
     stopped: Arc<AtomicBool>,
     provider: Provider,
     features: usize,
+}
+
+impl<R: Scored> fmt::Debug for Engine<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("provider", &self.provider)
+            .field("queued_rows", &self.queued_rows())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: Scored> Engine<R> {
@@ -55,10 +64,9 @@ impl<R: Scored> Engine<R> {
             .map(|_| worker(runtime, spec, provider))
             .collect::<Result<Vec<_>, _>>()?;
 
-        let (queue, waiting) = bounded(spec.limits.queue_rows.get());
         let stopped = Arc::new(AtomicBool::new(false));
         let mut engine = Self {
-            queue: Some(queue),
+            queue: Arc::new(Queue::new(spec.limits.queue_rows.get())),
             threads: Vec::with_capacity(workers.len()),
             stopped,
             provider,
@@ -66,11 +74,11 @@ impl<R: Scored> Engine<R> {
         };
         let model = spec.model.replace('\0', "");
         for (index, worker) in workers.into_iter().enumerate() {
-            let waiting = waiting.clone();
+            let queue = Arc::clone(&engine.queue);
             let stopped = Arc::clone(&engine.stopped);
             let thread = thread::Builder::new()
                 .name(format!("infer{index}-{model}"))
-                .spawn(move || worker.run(&waiting, &stopped))?;
+                .spawn(move || worker.run(&queue, &stopped))?;
             engine.threads.push(thread);
         }
         Ok(engine)
@@ -80,12 +88,12 @@ impl<R: Scored> Engine<R> {
     /// is not run.
     pub async fn score(&self, row: Box<R>) -> Result<Box<R>, ScoreError> {
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Job { row, reply })?;
+        self.enqueue(row, reply)?;
         answer.await.map_err(|_| ScoreError::Stopped)
     }
 
-    fn enqueue(&self, job: Job<R>) -> Result<(), ScoreError> {
-        let found = job.row.inputs().len();
+    fn enqueue(&self, row: Box<R>, reply: oneshot::Sender<Box<R>>) -> Result<(), ScoreError> {
+        let found = row.inputs().len();
         if found == 0 || !found.is_multiple_of(self.features) {
             return Err(ScoreError::Width {
                 expected: self.features,
@@ -95,10 +103,11 @@ impl<R: Scored> Engine<R> {
         if !self.is_alive() {
             return Err(ScoreError::Stopped);
         }
-        let queue = self.queue.as_ref().ok_or(ScoreError::Stopped)?;
-        queue.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => ScoreError::QueueFull,
-            TrySendError::Disconnected(_) => ScoreError::Stopped,
+        let rows = found / self.features;
+        let queued = self.queue.push(Job { row, rows, reply });
+        queued.map_err(|refused| match refused {
+            NotQueued::Full => ScoreError::QueueFull,
+            NotQueued::Closed => ScoreError::Stopped,
         })
     }
 
@@ -114,13 +123,13 @@ impl<R: Scored> Engine<R> {
 
     /// Rows waiting, for metrics.
     pub fn queued_rows(&self) -> usize {
-        self.queue.as_ref().map_or(0, Sender::len)
+        self.queue.rows()
     }
 }
 
 impl<R: Scored> Drop for Engine<R> {
     fn drop(&mut self) {
-        self.queue = None;
+        self.queue.close();
         for thread in self.threads.drain(..) {
             // A row may hold the last reference to its model and be dropped by a worker, which
             // cannot wait for itself; it ends by itself, its queue being closed.

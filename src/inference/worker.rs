@@ -4,15 +4,16 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::Receiver;
 use tokio::sync::oneshot;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::queue::Queue;
 use super::session::Network;
 use crate::{
     clock,
     phi::measures::{Measure, in_force},
     telemetry::count,
+    urgency::Priority,
 };
 
 /// A row, or several about one patient, that can be scored in place. It holds a patient's values,
@@ -20,6 +21,11 @@ use crate::{
 pub trait Scored: Send + 'static {
     /// The features in the model's order, row by row: a whole number of rows, at least one.
     fn inputs(&self) -> &[f32];
+
+    /// Whether it goes before others that wait.
+    fn priority(&self) -> Priority {
+        Priority::default()
+    }
 
     /// Takes what the member at index `member` of the engine's specification made of the row at
     /// index `row`.
@@ -65,6 +71,8 @@ const MOST_RUNS: usize = 8;
 /// A row on its way, with the place where its caller waits.
 pub(super) struct Job<R> {
     pub(super) row: Box<R>,
+    /// How many rows it brings.
+    pub(super) rows: usize,
     pub(super) reply: oneshot::Sender<Box<R>>,
 }
 
@@ -81,25 +89,25 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Scores rows until every sender of `queue` is gone.
+    /// Scores rows until `queue` is closed.
     ///
     /// A panic stops the whole engine, since what it left behind is unknown: `stopped` is set and
     /// the thread lives on only to turn callers away, because a job left in the queue would keep
     /// its caller waiting and its patient's values in memory.
-    pub(super) fn run<R: Scored>(mut self, queue: &Receiver<Job<R>>, stopped: &AtomicBool) {
+    pub(super) fn run<R: Scored>(mut self, queue: &Queue<R>, stopped: &AtomicBool) {
         let mut batch = Vec::with_capacity(self.max_batch);
         let mut runs = 0;
-        while let Ok(job) = queue.recv() {
+        while let Some(job) = queue.next() {
             if stopped.load(Ordering::Acquire) {
                 continue;
             }
-            let mut rows = job.row.inputs().len() / self.features;
+            let mut rows = job.rows;
             batch.push(job);
             // Rows are counted, not requests: one that brings many leaves less room.
             while rows < self.max_batch
-                && let Ok(job) = queue.try_recv()
+                && let Some(job) = queue.try_next()
             {
-                rows += job.row.inputs().len() / self.features;
+                rows += job.rows;
                 batch.push(job);
             }
             let scored = catch_unwind(AssertUnwindSafe(|| {
@@ -119,7 +127,7 @@ impl Worker {
                 self.batch_duration.record(started.elapsed());
                 runs += 1;
                 // What waits is the next to use this stack.
-                if queue.is_empty() || runs >= MOST_RUNS {
+                if queue.rows() == 0 || runs >= MOST_RUNS {
                     runs = 0;
                     (self.after_run)();
                 }
@@ -129,7 +137,7 @@ impl Worker {
                 self.packed.zeroize();
                 batch.clear();
             }
-            for Job { row, reply } in batch.drain(..) {
+            for Job { row, reply, .. } in batch.drain(..) {
                 drop(reply.send(row)); // handed back if the caller has just left, and dropped
             }
         }

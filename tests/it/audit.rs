@@ -98,7 +98,7 @@ fn records_have_the_documented_keys_and_nothing_of_the_patient() {
     assert_eq!(predicted["digest"], answer.json()["model"]["digest"]);
     assert_eq!(predicted["disposition"], "predicted");
     let stages: Vec<&String> = predicted["stages_us"].as_object().unwrap().keys().collect();
-    assert_eq!(stages.len(), 14, "{stages:?}");
+    assert_eq!(stages.len(), 15, "{stages:?}");
     assert_eq!(rejected["features"], serde_json::json!(["age"]));
     assert_eq!(rejected["codes"].as_array().unwrap().len(), 2);
     assert_eq!(listed["action"], "read-model");

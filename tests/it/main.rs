@@ -59,6 +59,8 @@ mod metrics;
 #[cfg(test)]
 mod odd_inputs;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod overriding;
 #[cfg(test)]
 mod phi;

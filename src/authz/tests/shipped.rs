@@ -8,8 +8,9 @@ use super::*;
 
 /// Who may do what, by hand: `y` yes, `s` with step-up (without, under the policy of `dev`).
 /// Columns as in [`Role::ALL`].
-const MATRIX: [(Action, &str); 11] = [
+const MATRIX: [(Action, &str); 12] = [
     (Action::Predict, "yyy...."),
+    (Action::PredictStat, "yyy...."),
     (Action::OverrideReview, "s......"),
     (Action::ReadScores, "..y...."),
     (Action::ReadPrecise, "..y...."),

@@ -184,6 +184,11 @@ impl Wire {
         self.tls.sock.shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Ends without a word, as a process that is killed.
+    pub(crate) fn hang_up(self) {
+        self.tls.sock.shutdown(Shutdown::Both).unwrap();
+    }
+
     /// Reads some more; `false` at the end.
     fn more(&mut self) -> bool {
         if self.end.is_some() {
