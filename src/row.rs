@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     audit::Subject,
@@ -139,18 +139,21 @@ impl Row {
 
     /// Feeds a keyed hash what the row is: the model's name and every value, in declared units,
     /// after rounding.
-    pub(crate) fn feed(&self, mut hash: impl FnMut(&[u8])) {
-        hash(self.spec.name.as_bytes());
-        hash(&[0]);
+    pub(crate) fn feed(&self, hash: impl FnOnce(&[u8])) {
+        let name = self.spec.name.as_bytes();
+        // All that will be in it, so that it never moves.
+        let length = name.len() + 1 + 8 * self.values.len();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+        bytes.extend_from_slice(name);
+        bytes.push(0);
         for (index, value) in self.values.iter().enumerate() {
             // However "not measured" was written, it is one pattern of bits, and not that of the
             // value filled in: who measures that value knows more.
             let missing = value.is_nan() || self.imputed.contains(index);
             let value = if missing { f64::NAN } else { *value };
-            let mut bits = value.to_bits().to_be_bytes();
-            hash(&bits);
-            bits.zeroize();
+            bytes.extend_from_slice(&value.to_bits().to_be_bytes());
         }
+        hash(&bytes);
     }
 
     /// Notes that a value was sent in another unit than the declared one.
