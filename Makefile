@@ -18,7 +18,7 @@ ICU_DATA ?= ../shared/data/icu2012_ab.csv
 ICU_SNAPSHOTS ?= ../shared/data/icu2012_ab_snapshots.csv
 ROWS := target/rows
 
-.PHONY: help run test teeth lint reproduce fit bench compare attacks phi-cost clean
+.PHONY: help run test teeth lint reproduce fit bench instructions compare attacks phi-cost clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,10 @@ fit: $(ONNXRUNTIME) $(TRAIN_VENV)/ready  ## Fit the demo models' reference.json 
 
 bench: $(ONNXRUNTIME)  ## Measure
 	cargo bench --locked
+
+instructions: $(ONNXRUNTIME)  ## Count the instructions of a prediction, and hold them to the budget (needs valgrind)
+	cargo build --release --locked
+	$(PYTHON) benches/instructions.py
 
 compare: $(ONNXRUNTIME)  ## Measure against a bare handler and nginx (needs nginx)
 	cargo build --release --locked --workspace
