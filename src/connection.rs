@@ -11,7 +11,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU16, Ordering},
@@ -26,6 +26,7 @@ use axum::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Notify, futures::Notified};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -63,6 +64,9 @@ pub struct Serving {
     pub request: Duration,
     /// Cancelled when the server drains.
     pub drain: CancellationToken,
+    /// Told when somebody waits for a connection's place. Of those that have not sent a whole
+    /// request head the one that has waited longest then gives up its own.
+    pub crowded: Arc<Notify>,
 }
 
 /// Who is on the other side; goes with every request.
@@ -90,6 +94,8 @@ enum Next {
     Reuse,
     /// Say goodbye. What the peer may still be sending is discarded unread.
     Close,
+    /// Say goodbye at once: somebody else waits for the place.
+    GiveWay,
     /// As `Close`; what was read is not HTTP. hyper answered with this status, or not at all.
     Malformed(Option<u16>),
 }
@@ -112,21 +118,24 @@ where
         framing: Framing::default(),
     };
     loop {
+        let mut crowded = pin!(Some(serving.crowded.notified()));
         let awaited = tokio::select! {
             biased;
             () = serving.drain.cancelled() => return close(io.tls, Ended::Orderly).await,
+            () = wanted(crowded.as_mut()) => return close(io.tls, Ended::Orderly).await,
             awaited = tokio::time::timeout(serving.idle, io.first_byte()) => awaited,
         };
         if !matches!(awaited, Ok(Ok(true))) {
             return close(io.tls, Ended::Orderly).await;
         }
-        let request = one_request(io, serving, &handle);
+        let request = one_request(io, serving, crowded.as_mut(), &handle);
         let Ok((returned, next)) = tokio::time::timeout(serving.request, request).await else {
             return Ended::Orderly;
         };
         io = returned;
         match next {
             Next::Reuse => {}
+            Next::GiveWay => return close(io.tls, Ended::Orderly).await,
             Next::Close => return linger(io.tls, Ended::Orderly).await,
             Next::Malformed(status) => {
                 return linger(io.tls, Ended::MalformedHttp(status)).await;
@@ -136,7 +145,12 @@ where
 }
 
 /// Reads one request, answers it, and says what is to become of the connection.
-async fn one_request<H, F>(mut io: Plaintext, serving: &Serving, handle: &H) -> (Plaintext, Next)
+async fn one_request<H, F>(
+    mut io: Plaintext,
+    serving: &Serving,
+    mut crowded: Pin<&mut Option<Notified<'_>>>,
+    handle: &H,
+) -> (Plaintext, Next)
 where
     H: Fn(Request<Incoming>, Framing) -> F,
     F: Future<Output = Response>,
@@ -146,6 +160,7 @@ where
     let framing = Framing::default();
     io.framing = framing.clone();
     let service = service_fn(|request: Request<Incoming>| {
+        answer.asked.store(true, Ordering::Release);
         let reusable = may_reuse(&request);
         let handled = handle(request, framing.clone());
         let (answer, framing) = (&answer, &framing);
@@ -170,11 +185,20 @@ where
         // otherwise it would depend on timing whether the request was ever looked at.
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);
-    let mut ending = false;
+    let (mut ending, mut gives_way) = (false, false);
     let result = poll_fn(|cx| {
         framing.wakes(cx.waker());
         loop {
             let polled = Pin::new(&mut connection).poll(cx);
+            if polled.is_pending() && !answer.asked.load(Ordering::Acquire) {
+                gives_way = pin!(wanted(crowded.as_mut())).poll(cx).is_ready();
+                if gives_way {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                // Another may be told in its stead.
+                crowded.set(None);
+            }
             // The answer's head is fixed, so this no longer adds `Connection: close`; it makes
             // hyper stop after this request instead of looking for the next.
             if polled.is_pending() && !ending && answer.held.load(Ordering::Acquire) {
@@ -196,6 +220,7 @@ where
         {
             Next::Reuse
         }
+        Ok(()) if gives_way => Next::GiveWay,
         Err(e) if e.is_parse() || e.is_timeout() => Next::Malformed(answer.own_status()),
         Ok(()) | Err(_) => Next::Close,
     };
@@ -244,9 +269,19 @@ async fn linger(mut tls: Tls, ended: Ended) -> Ended {
     ended
 }
 
+/// Ends when somebody waits for this connection's place.
+async fn wanted(crowded: Pin<&mut Option<Notified<'_>>>) {
+    match crowded.as_pin_mut() {
+        Some(crowded) => crowded.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What is known of the answer to the request being served.
 #[derive(Debug, Default)]
 struct AnswerState {
+    /// The request's head was read whole.
+    asked: AtomicBool,
     /// The final response was handed to hyper.
     made: AtomicBool,
     /// And hyper tries to write it: its head is fixed.

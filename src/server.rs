@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -93,6 +93,11 @@ pub async fn serve_routes(
         drain_time,
     } = listening;
     let places = Arc::new(Semaphore::new(connections));
+    // Each plane has places of its own.
+    let serving = Serving {
+        crowded: Arc::default(),
+        ..serving
+    };
     let tasks = TaskTracker::new();
     let router = router(tasks.clone());
     let accepting = TaskTracker::new();
@@ -137,7 +142,7 @@ async fn accept_all(
         let accepted = tokio::select! {
             biased;
             () = application.drain.cancelled() => return,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, &serving.crowded) => accepted,
         };
         let (place, tcp, source) = match accepted {
             Ok(accepted) => accepted,
@@ -183,11 +188,16 @@ fn presented(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    crowded: &Notify,
 ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let place = match Arc::clone(places).try_acquire_owned() {
+        Ok(place) => place,
+        Err(_) => {
+            crowded.notify_one();
+            let place = Arc::clone(places).acquire_owned().await;
+            place.map_err(io::Error::other)?
+        }
+    };
     let (tcp, source) = listener.accept().await?;
     tcp.set_nodelay(true)?;
     Ok((place, tcp, source))

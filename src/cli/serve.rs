@@ -317,6 +317,7 @@ async fn listen(
         idle: limits.idle(),
         request: limits.head() + limits.body() + ANSWER_TIME,
         drain: drain.clone(),
+        crowded: Arc::default(),
     };
     let fleet = config
         .store

@@ -262,3 +262,40 @@ fn the_last_places_are_for_the_urgent() {
     }
     server.stop();
 }
+
+#[test]
+fn silent_and_slow_connections_give_way() {
+    let mut site = Site::new();
+    site.configure(
+        "concurrent_requests = 1024\n\n",
+        "concurrent_requests = 1024\nconnections = 6\n\n",
+    );
+    let mut server = Server::start(&site);
+    let clinician = client(&site, "clinician");
+    let Sent { mut wire, bytes } = sent(&server, &clinician, "");
+    // Whoever has sent its head is served, however many come.
+    let (head, rest) = bytes.split_at(bytes.len() - 40);
+    wire.send(head);
+    let mut weights = Vec::new();
+    for number in 0..20 {
+        let mut weight = Wire::open(&server, &clinician);
+        if number % 2 == 0 {
+            // Perhaps it is gone already: then another one is.
+            drop(weight.try_send(b"POST /v1/models/icu"));
+        }
+        weights.push(weight);
+        if number % 5 == 4 {
+            let mut other = Wire::open(&server, &clinician);
+            assert_eq!(
+                post(&mut other, PREDICT, ICU_PATIENT.as_bytes()).status,
+                200
+            );
+        }
+    }
+    weights[1].ends("one of those that have waited longest");
+    wire.send(rest);
+    assert_eq!(wire.answer().status, 200);
+    // Half a head would be waited for.
+    drop(weights);
+    server.stop();
+}
