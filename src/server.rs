@@ -190,13 +190,12 @@ async fn accept(
     places: &Arc<Semaphore>,
     crowded: &Notify,
 ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let place = match Arc::clone(places).try_acquire_owned() {
-        Ok(place) => place,
-        Err(_) => {
-            crowded.notify_one();
-            let place = Arc::clone(places).acquire_owned().await;
-            place.map_err(io::Error::other)?
-        }
+    let place = if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        place
+    } else {
+        crowded.notify_one();
+        let place = Arc::clone(places).acquire_owned().await;
+        place.map_err(io::Error::other)?
     };
     let (tcp, source) = listener.accept().await?;
     tcp.set_nodelay(true)?;
