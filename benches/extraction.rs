@@ -2,19 +2,27 @@
 //! with all that it looks at.
 #![expect(
     clippy::unwrap_used,
-    reason = "a benchmark that cannot start must stop"
+    clippy::print_stdout,
+    reason = "a benchmark that cannot start must stop, and says what it found"
 )]
 
-use std::{hint::black_box, path::Path};
+use std::{
+    hint::black_box,
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use aws_lc_rs::hmac;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use redis::{Client, Connection, Script};
 use vitalgate::{
     admission::{Accounts, Shown},
     authz::Role,
     bundle::model::{ModelSpec, QueriesSpec},
-    config::{Budget, Budgets, RowsPerDay},
-    extraction::{Embedder, Embedding, Query, Terms},
+    config::{Budget, Budgets, CallerLimits, RowsPerDay},
+    extraction::{Answer, Clinical, EMBEDDINGS, Embedder, Embedding, Ledger, Query, Said, Terms},
     screening::Screen,
 };
 
@@ -99,7 +107,7 @@ fn extraction(c: &mut Criterion) {
             let mut turn = 0u64;
             let fill = || {
                 turn += 1;
-                let mut ledger = vitalgate::extraction::Ledger::default();
+                let mut ledger = Ledger::default();
                 for number in 0..kept {
                     ledger.enter(&query(number), &terms, NOON);
                 }
@@ -127,5 +135,84 @@ fn extraction(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, extraction);
+/// A store without TLS, killed when dropped: what is measured is the script.
+struct Store(Child, Connection);
+
+impl Store {
+    fn start() -> Option<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = port.local_addr().unwrap().port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
+        let client = Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+        let connection = (0..1000).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            client.get_connection().ok()
+        });
+        Some(Self(child, connection.unwrap()))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The script in the shared store, with every embedding kept that may be. Two servers take turns,
+/// so that each time one embedding is left to the script.
+fn store(c: &mut Criterion) {
+    let Some(mut store) = Store::start() else {
+        return;
+    };
+    let script = Script::new(include_str!("../src/fleet/enter.lua"));
+    let limits = CallerLimits {
+        rows_per_day: RowsPerDay::Limited(1_000_000),
+        ..CallerLimits::DEFAULT
+    };
+    let terms = Terms::new(&limits, Clinical::RecordSystem, &QueriesSpec::default());
+    let mut ledgers = [Ledger::default(), Ledger::default()];
+    let mut number = 0u64;
+    let mut ask = |connection: &mut Connection| {
+        number += 1;
+        let (now, query) = (NOON + number, query(number));
+        let ledger = ledgers
+            .get_mut(usize::from(number.is_multiple_of(2)))
+            .unwrap();
+        let told = ledger.tell(&query, &terms, 1, now);
+        let mut call = script.prepare_invoke();
+        call.key("rows").key("state").key("seen").key("full");
+        Ledger::arguments(&query, &terms, &told, now, &mut |argument| {
+            call.arg(argument);
+        });
+        let answer: Answer = call.invoke(connection).unwrap();
+        match Said::read(&answer).unwrap() {
+            Said::Verdict(shared) => ledger.mirror(&query, &shared, &terms, now),
+            Said::Behind(places) => ledger.catch_up(&places),
+        }
+    };
+    for _ in 0..2 * EMBEDDINGS {
+        ask(&mut store.1);
+    }
+    redis::cmd("CONFIG")
+        .arg("RESETSTAT")
+        .exec(&mut store.1)
+        .unwrap();
+    c.bench_function("the store's script and the way there, 1024 rows", |b| {
+        b.iter(|| ask(&mut store.1));
+    });
+    let statistics: String = redis::cmd("INFO")
+        .arg("commandstats")
+        .query(&mut store.1)
+        .unwrap();
+    let script = statistics.lines().find(|line| line.contains("evalsha"));
+    println!("in the store alone, microseconds: {}", script.unwrap());
+}
+
+criterion_group!(benches, extraction, store);
 criterion_main!(benches);

@@ -18,7 +18,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand};
-use redis::{RedisError, Script, aio::ConnectionManager};
+use redis::{ErrorKind, RedisError, Script, aio::ConnectionManager};
 use tokio::sync::Notify;
 
 use self::{connection::connect, settlement::Heard};
@@ -226,10 +226,15 @@ impl Fleet {
 
     /// One round of [`Fleet::keep`].
     pub async fn look(&self, accounts: &Accounts, containment: &Containment) {
-        match tokio::time::timeout(BESIDE, self.exchange(accounts, containment)).await {
-            Ok(Ok(())) => return self.found(),
-            Ok(Err(error)) => self.lost(&one_line(&error)),
-            Err(_elapsed) => self.lost("it does not answer in time"),
+        let exchange = self.exchange(accounts, containment);
+        let settled = match tokio::time::timeout(BESIDE, exchange).await {
+            Ok(Ok(())) => self.settle(accounts).await,
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err((ErrorKind::Io, "it does not answer in time").into()),
+        };
+        match settled {
+            Ok(()) => return self.found(),
+            Err(error) => self.lost(&one_line(&error)),
         }
         if self.missed.fetch_add(1, Ordering::AcqRel) % PATIENCE == PATIENCE - 1 {
             self.connect_anew();
@@ -285,13 +290,6 @@ impl Fleet {
         self.hear_releases(&known, accounts);
         // Writes to the disk when something changed.
         scrub::block_in_place(|| containment.learn(known));
-        if self.unsettled.swap(false, Ordering::AcqRel) {
-            let settled = self.settle_all(accounts).await;
-            if settled.is_err() {
-                self.owe();
-            }
-            settled?;
-        }
         self.compare_spent().await
     }
 

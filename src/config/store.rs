@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use toml::de::DeTable;
 
@@ -52,8 +53,13 @@ impl TryFrom<String> for StoreAddress {
             }
             Some(_) | None => (address, 6379),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if user.is_empty() || user.contains(':') || host.is_empty() || port == 0 {
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let user_is_plain =
+            !user.is_empty() && user.chars().all(|c| c.is_ascii_graphic() && c != ':');
+        // What no certificate can name is no address.
+        let host_can_be_certified = ServerName::try_from(host).is_ok();
+        if !user_is_plain || !host_can_be_certified || port == 0 || database < 0 {
             return Err(expected);
         }
         Ok(Self {
@@ -114,6 +120,12 @@ mod tests {
             "",
             "redis://vitalgate@store.example",
             "rediss://store.example",
+            "rediss://a b@store.example",
+            "rediss://vitalgate@store example",
+            "rediss://vitalgate@store.example?ssl=no",
+            "rediss://vitalgate@[::1",
+            "rediss://vitalgate@::1",
+            "rediss://vitalgate@store.example/-1",
             "rediss://vitalgate:secret@store.example",
             "rediss://vitalgate@",
             "rediss://vitalgate@store.example:0",

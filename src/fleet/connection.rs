@@ -1,11 +1,13 @@
 //! How the store is reached.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use redis::{
     Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::{BESIDE, ON_PATH, TICK};
 use crate::{
@@ -25,6 +27,17 @@ pub enum FleetError {
         /// Why.
         source: std::io::Error,
     },
+    /// With it no server could be trusted.
+    #[error("{0}: no certificate in it, in PEM")]
+    NoRoots(std::path::PathBuf),
+    /// One of the roots is none.
+    #[error("{path}: a certificate in it cannot be a root: {source}")]
+    BadRoot {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
     /// The file of the password.
     #[error(transparent)]
     Password(#[from] KeyError),
@@ -43,6 +56,7 @@ pub fn client(store: &Store) -> Result<Client, FleetError> {
         path: store.ca.clone(),
         source,
     })?;
+    check_roots(&store.ca, &root)?;
     let password = read_secret(&store.password)?;
     let password = String::from_utf8_lossy(password.trim_ascii());
     let address = ConnectionAddr::TcpTls {
@@ -64,6 +78,24 @@ pub fn client(store: &Store) -> Result<Client, FleetError> {
     Ok(Client::build_with_tls(info, roots)?)
 }
 
+/// The library takes a file without certificates for no roots, and would refuse every server.
+fn check_roots(path: &Path, pem: &[u8]) -> Result<(), FleetError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| FleetError::NoRoots(path.to_owned()))?;
+        roots
+            .add(certificate)
+            .map_err(|source| FleetError::BadRoot {
+                path: path.to_owned(),
+                source,
+            })?;
+    }
+    if roots.is_empty() {
+        return Err(FleetError::NoRoots(path.to_owned()));
+    }
+    Ok(())
+}
+
 /// Connects when it is first used, and again when the connection breaks.
 pub(super) fn connect(store: &Store) -> Result<ConnectionManager, FleetError> {
     let config = ConnectionManagerConfig::new()
@@ -76,4 +108,27 @@ pub(super) fn connect(store: &Store) -> Result<ConnectionManager, FleetError> {
         client(store)?,
         config,
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn roots_without_a_certificate_or_with_one_that_is_none_are_refused() {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["store.example".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let check = |pem: &str| check_roots(Path::new("ca.pem"), pem.as_bytes());
+        assert!(check(&certificate).is_ok());
+        let none = ["", "no certificate", &key.serialize_pem()];
+        for pem in none {
+            assert!(matches!(check(pem), Err(FleetError::NoRoots(_))), "{pem}");
+        }
+        let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let damaged = check(&format!("{certificate}{damaged}"));
+        assert!(matches!(damaged, Err(FleetError::BadRoot { .. })));
+    }
 }

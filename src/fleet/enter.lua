@@ -1,6 +1,7 @@
 -- One row of one caller and model: src/extraction/ledger.rs, step by step, for all replicas.
 -- KEYS: the day's fingerprints; what speaks against the caller; the day's embeddings; the day's fingerprints
 -- of what was answered in full, with the version. Keys of a day end with it; nothing here is a row.
+-- Nothing takes longer when there is more of it, for everybody waits until the script has ended.
 local fingerprint, in_full, embedding = ARGV[1], ARGV[2], ARGV[3]
 local flagged, answered = ARGV[4] == '1', ARGV[5] == '1'
 local now, rows, near, window = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -11,19 +12,19 @@ local ALARM, PACE, BURST, near_strike = tonumber(ARGV[20]), tonumber(ARGV[21]), 
 -- What the replica compared already: the first `taken` embeddings of the list `epoch`.
 local its_epoch, its_taken = tonumber(ARGV[24]), tonumber(ARGV[25])
 local count, first, again, few = tonumber(ARGV[26]), tonumber(ARGV[27]), ARGV[28] == '1', tonumber(ARGV[29])
-local DAY, PLACE = 86400, 36
+local DAY = 86400
 local seconds = math.floor(now / 1000)
 local day = math.floor(seconds / DAY)
-local state = redis.call('HMGET', KEYS[2], 'cusum', 'strikes', 'at', 'pace', 'refused', 'exhausted', 'told', 'epoch', 'taken')
+local state = redis.call('HMGET', KEYS[2], 'cusum', 'strikes', 'at', 'pace', 'refused', 'exhausted', 'told', 'epoch', 'from', 'taken')
 local cusum, strikes, at = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or seconds)
 local pace, refused, told = tonumber(state[4] or 0), state[5], tonumber(state[7] or 0)
 local told_exhausted = state[6] == tostring(day)
-local epoch, taken = tonumber(state[8] or 0), tonumber(state[9] or 0)
+-- Embeddings have numbers: those from `from` up to `taken`, without it, are kept, in as many fields as
+-- there may be. Each is 4 bytes of time, whose lowest bits say whether it was flagged (1) and answered (2),
+-- and 32 of bits. Those from `new` on are not known to the replica.
+local epoch, from, taken, new = tonumber(state[8] or 0), tonumber(state[9] or 0), tonumber(state[10] or 0), nil
 local used = redis.call('SCARD', KEYS[1])
 local events = 0
--- Embeddings, oldest first: 4 bytes of time, whose lowest bits say whether it was flagged (1) and
--- answered (2), and 32 of bits. The last `new` are those that the replica does not have.
-local seen, new = '', nil
 
 local function step()
   local s = 0
@@ -34,15 +35,19 @@ local function effect(s) if enforced then return s else return 0 end end
 -- 2 in full, 1 the band, 0 nothing.
 local function detail(s) if s <= 1 then return 2 elseif s == 2 then return 1 else return 0 end end
 local function exact(n) return string.format('%.17g', n) end
-local function unknown() return string.sub(seen, #seen - new * PLACE + 1) end
+local function unknown()
+  local fields = {}
+  for number = new, taken - 1 do table.insert(fields, number % MOST) end
+  return #fields > 0 and redis.call('HMGET', KEYS[3], unpack(fields)) or fields
+end
 
 local function verdict(why, value, charged, s)
   if s > told then events = bit.bor(events, 16) elseif s < told then events = bit.bor(events, 32) end
   redis.call('HSET', KEYS[2], 'cusum', exact(cusum), 'strikes', exact(strikes), 'at', at, 'pace', exact(pace),
-    'refused', refused or '', 'exhausted', told_exhausted and day or '', 'told', s, 'epoch', exact(epoch), 'taken', taken)
+    'refused', refused or '', 'exhausted', told_exhausted and day or '', 'told', s, 'epoch', exact(epoch), 'from', exact(from), 'taken', exact(taken))
   redis.call('EXPIRE', KEYS[2], 3 * DAY)
   if not new then return {why, value, charged, used, s, events, exact(strikes), exact(cusum), 0, 0, ''} end
-  return {why, value, charged, used, s, events, exact(strikes), exact(cusum), epoch, taken, unknown()}
+  return {why, value, charged, used, s, events, exact(strikes), exact(cusum), epoch, taken, table.concat(unknown())}
 end
 
 -- Two replicas' clocks may differ: time does not go back.
@@ -63,34 +68,31 @@ local slowed = effect(before) >= 1 and not bands
 local allowed = now + PACE * (BURST - 1)
 if slowed and pace > allowed then return verdict(3, math.ceil((pace - allowed) / 1000), 0, before) end
 
+local places = {}
 if #embedding == 32 then
-  seen = redis.call('GET', KEYS[3]) or ''
-  local from = 1
-  while from <= #seen and struct.unpack('>I4', seen, from) + window < seconds do from = from + PLACE end
-  if from > 1 then seen = string.sub(seen, from) end
-  new = #seen / PLACE
-  if epoch == 0 then epoch, taken = now, new end
+  if epoch == 0 then epoch = now end
+  while from < taken do
+    local oldest = redis.call('HGET', KEYS[3], from % MOST)
+    if oldest and struct.unpack('>I4', oldest) + window >= seconds then break end
+    from = oldest and from + 1 or taken
+  end
   if epoch == its_epoch and taken >= its_taken then
-    new = math.min(taken - its_taken, new)
+    new = math.max(its_taken, from)
   else
-    count, first, again = 0, -1, false
+    new, count, first, again = from, 0, -1, false
   end
-  -- Comparing keeps everybody waiting, so the replica does most of it.
-  if new > few then return {5, 0, 0, used, 0, 0, '', '', epoch, taken, unknown()} end
+  places = unknown()
+  if taken - new > few then return {5, 0, 0, used, 0, 0, '', '', epoch, taken, table.concat(places)} end
 end
-if new and new > 0 then
-  local ones = {}
-  for byte = 0, 255 do
-    local n, rest = 0, byte
-    while rest > 0 do n = n + rest % 2; rest = math.floor(rest / 2) end
-    ones[byte] = n
-  end
+if #places > 0 then
+  local ones = {[0] = 0}
+  for byte = 1, 255 do ones[byte] = ones[math.floor(byte / 2)] + byte % 2 end
   local own = {string.byte(embedding, 1, 32)}
-  for place = #seen - new * PLACE + 1, #seen, PLACE do
-    local stamp = struct.unpack('>I4', seen, place)
+  for _, place in ipairs(places) do
+    local stamp = struct.unpack('>I4', place)
     local was_flagged, was_answered = flagged and stamp % 2 == 1, answered and stamp % 4 >= 2
     if was_flagged or was_answered then
-      local other, differ = {string.byte(seen, place + 4, place + 35)}, 0
+      local other, differ = {string.byte(place, 5, 36)}, 0
       for i = 1, 32 do
         differ = differ + ones[bit.bxor(own[i], other[i])]
         if differ > NEAR then break end
@@ -105,8 +107,8 @@ if new and new > 0 then
     end
   end
 end
-if #seen / PLACE >= CROWD then near = near + 1 end
-if #seen / PLACE >= MULTITUDE then near = near + 1 end
+if taken - from >= CROWD then near = near + 1 end
+if taken - from >= MULTITUDE then near = near + 1 end
 local near_duplicate = count > near
 if near_duplicate then
   events = bit.bor(events, 4)
@@ -130,11 +132,12 @@ if slowed then pace = math.max(pace, now) + PACE end
 local answer = detail(effect(after))
 local function remember_place()
   if not new then return end
-  if #seen / PLACE >= MOST then seen = string.sub(seen, PLACE + 1) end
   local stamp = seconds - seconds % 4 + (flagged and 1 or 0) + (answered and 2 or 0)
-  seen = seen .. struct.pack('>I4', stamp) .. embedding
-  taken, new = taken + 1, math.min(new + 1, #seen / PLACE)
-  redis.call('SET', KEYS[3], seen, 'EX', math.max(window, 60))
+  redis.call('HSET', KEYS[3], taken % MOST, struct.pack('>I4', stamp) .. embedding)
+  redis.call('EXPIRE', KEYS[3], math.max(window, 60))
+  taken = taken + 1
+  from = math.max(from, taken - MOST)
+  new = math.max(new, from)
 end
 if exhausted or (near_duplicate and enforced) then
   if not near_duplicate and fingerprint ~= refused then

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::Ordering},
 };
 
 use redis::RedisError;
@@ -142,17 +142,32 @@ impl Fleet {
         }
         let all: Vec<(Vec<u8>, u32)> = call.invoke_async(&mut self.connection()).await?;
         let all = all.into_iter();
-        let heard = all.filter_map(|(tag, used)| Some((Tag::try_from(tag).ok()?, used)));
-        let heard = heard.collect();
+        let told = all.filter_map(|(tag, used)| Some((Tag::try_from(tag).ok()?, used)));
         self.heard.with_spent(day, |spent| {
-            spent.heard = heard;
+            // A store that lost its memory says less than before.
+            for (tag, used) in told {
+                let heard = spent.heard.entry(tag).or_default();
+                *heard = used.max(*heard);
+            }
             spent.fresh.retain(|tag, used| fresh.get(tag) != Some(used));
         });
         Ok(())
     }
 
-    /// Puts into the store what this server charged today.
-    pub(super) async fn settle_all(&self, accounts: &Accounts) -> Result<(), RedisError> {
+    /// Puts into the store what this server charged today, if there is anything that it may not
+    /// have. Each command has its time; all of them may take longer than a round.
+    pub(super) async fn settle(&self, accounts: &Accounts) -> Result<(), RedisError> {
+        if !self.unsettled.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let settled = self.settle_all(accounts).await;
+        if settled.is_err() {
+            self.owe();
+        }
+        settled
+    }
+
+    async fn settle_all(&self, accounts: &Accounts) -> Result<(), RedisError> {
         let seconds = clock::since_epoch().as_secs();
         for account in accounts.all() {
             let mut owed = Vec::new();

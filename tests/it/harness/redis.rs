@@ -45,7 +45,7 @@ impl Store {
         let acl = format!(
             "user default off\nuser operator on >{PASSWORD} ~* &* +@all\nuser vitalgate on >{PASSWORD} ~vitalgate:* resetchannels -@all \
              +auth +hello +select +ping +eval +evalsha +script|load +hmget +hset +hget +hgetall \
-             +expire +sismember +scard +sadd +get +set +del\n"
+             +expire +sismember +scard +sadd +del\n"
         );
         fs::write(path.join("users.acl"), acl).unwrap();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
