@@ -4,7 +4,12 @@
 //! differ in shape too. The page follows the reader's light or dark setting and prints.
 
 use super::{
-    Report, burden::Stratum, detection::Figures, families::Seen, metrics::Estimate, text::share,
+    Report,
+    burden::Stratum,
+    detection::Figures,
+    families::Seen,
+    metrics::Estimate,
+    text::{measured, share},
 };
 
 mod calibration;
@@ -170,15 +175,15 @@ fn detection(report: &Report, page: &mut String) {
 fn family(figures: &Figures, page: &mut String) {
     add!(
         page,
-        "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.3}<td>{:.3}<td>{:.3}<td>{:.3}<td>{:.0}\u{a0}%<td>{}",
+        "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.0}\u{a0}%<td>{}",
         escape(&figures.title),
         seen(figures.seen),
         figures.made,
         figures.reached,
-        figures.auroc,
-        figures.fpr_at_95_tpr,
-        figures.detected,
-        figures.detected_at_exact_1_percent,
+        measured(figures.auroc),
+        measured(figures.fpr_at_95_tpr),
+        measured(figures.detected),
+        measured(figures.detected_at_exact_1_percent),
         100.0 * figures.stopped,
         match (figures.top1, figures.top1_flagged) {
             (Some(all), Some(flagged)) => format!("{all:.2} ({flagged:.2} of flagged)"),

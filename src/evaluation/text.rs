@@ -86,15 +86,24 @@ fn family(figures: &Figures) -> String {
     let before = figures.rejected + figures.out_of_range + figures.inconsistent;
     let top1 = figures.top1.map_or_else(String::new, |t| format!("{t:.2}"));
     format!(
-        "{mark} {:<32} {:>5.0}% {:>6} {:>7.3} {:>7.3} {:>8.3} {:>8.0}% {top1:>6}",
+        "{mark} {:<32} {:>5.0}% {:>6} {:>7} {:>7} {:>8} {:>8.0}% {top1:>6}",
         figures.title,
         100.0 * share(before, figures.made),
         figures.reached,
-        figures.auroc,
-        figures.fpr_at_95_tpr,
-        figures.detected,
+        measured(figures.auroc),
+        measured(figures.fpr_at_95_tpr),
+        measured(figures.detected),
         100.0 * figures.stopped
     )
+}
+
+/// To three decimals; a dash where nothing was there to measure.
+pub(super) fn measured(figure: f64) -> String {
+    if figure.is_nan() {
+        "–".to_owned()
+    } else {
+        format!("{figure:.3}")
+    }
 }
 
 fn flags(report: &Report) -> Vec<String> {

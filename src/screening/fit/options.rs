@@ -9,7 +9,7 @@ pub enum Quality {
     Quick,
     /// One network.
     Standard,
-    /// Six networks, distilled into one.
+    /// Four networks, distilled into one.
     Best,
 }
 
@@ -44,9 +44,9 @@ impl Quality {
                 student_epochs: 0,
             },
             Self::Best => Settings {
-                teachers: 6,
+                teachers: 4,
                 epochs: 250,
-                student_epochs: 400,
+                student_epochs: 600,
             },
         }
     }
