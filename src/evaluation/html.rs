@@ -148,7 +148,7 @@ fn detection(report: &Report, page: &mut String) {
         page,
         "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th>family<th>in fitting<th>made<th>reach the screen<th>AUROC\
          <th>FPR at 95 % TPR<th>flagged<th>flagged, exact 1 %<th>stopped in all\
-         <th>names the wrong value first</thead><tbody>"
+         <th>names the wrong value first (of those flagged)</thead><tbody>"
     );
     for figures in report.families.iter().chain(&report.other) {
         family(figures, page);
@@ -186,7 +186,7 @@ fn family(figures: &Figures, page: &mut String) {
         measured(figures.detected_at_exact_1_percent),
         100.0 * figures.stopped,
         match (figures.top1, figures.top1_flagged) {
-            (Some(all), Some(flagged)) => format!("{all:.2} ({flagged:.2} of flagged)"),
+            (Some(all), Some(flagged)) => format!("{all:.2} ({flagged:.2})"),
             (Some(all), None) => format!("{all:.2}"),
             (None, _) => String::new(),
         }
