@@ -34,7 +34,7 @@ const NAME: &str = "shifted_batches";
 /// More batches than this are no batches.
 const MAX_BATCHES: usize = 200;
 /// Fewer rows than this say nothing about a distribution.
-const FEW_ROWS: usize = 30;
+pub(super) const FEW_ROWS: usize = 30;
 
 pub(super) fn check(table: &Table, spec: &ModelSpec, columns: &Columns) -> Check {
     if table.len() < 4 * FEW_ROWS {
@@ -141,7 +141,12 @@ fn stretches(table: &Table, columns: &Columns) -> Vec<Finding> {
     let mut tried = 0.0;
     for series in series(columns) {
         tried += 1.0;
-        if let Some(stretch) = scan(&columns.by_unit(&series.values)).map(|s| columns.in_rows(s))
+        let by_unit = if series.says == "missingness" {
+            columns.any_by_unit(&series.values)
+        } else {
+            columns.by_unit(&series.values)
+        };
+        if let Some(stretch) = scan(&by_unit).map(|s| columns.in_rows(s))
             && stretch.p < ALPHA
             && stretch.shift.abs() >= MILD
         {
@@ -252,7 +257,7 @@ fn named(columns: &Columns, batches: &Batches) -> Vec<Finding> {
 }
 
 /// p-value for one feature.
-fn compare(column: &Column, inside: &[usize], outside: &[usize], worth: f64) -> f64 {
+pub(super) fn compare(column: &Column, inside: &[usize], outside: &[usize], worth: f64) -> f64 {
     let take = |rows: &[usize]| -> Vec<f64> {
         let values = rows.iter().map(|&row| column.raw[row]);
         values.filter(|v| !v.is_nan()).collect()
@@ -271,7 +276,7 @@ fn compare(column: &Column, inside: &[usize], outside: &[usize], worth: f64) -> 
     homogeneity(counts.values().copied())
 }
 
-fn missingness(column: &Column, inside: &[usize], outside: &[usize], worth: f64) -> f64 {
+pub(super) fn missingness(column: &Column, inside: &[usize], outside: &[usize], worth: f64) -> f64 {
     let count = |rows: &[usize]| {
         let missing = rows.iter().filter(|&&row| column.raw[row].is_nan()).count() as f64;
         (missing * worth, (rows.len() as f64 - missing) * worth)

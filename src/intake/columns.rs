@@ -5,6 +5,8 @@
     reason = "offline numerics; widths come from one table"
 )]
 
+use std::collections::HashMap;
+
 use crate::{bundle::model::ModelSpec, statistics::normal_scores, training_data::Table};
 
 use super::scan::Stretch;
@@ -51,7 +53,7 @@ impl Columns {
         });
         Self {
             features: features.collect(),
-            groups: table.groups().map(<[u32]>::to_vec),
+            groups: table.groups().map(in_order),
             len: table.len(),
         }
     }
@@ -79,6 +81,13 @@ impl Columns {
         sums.into_iter().map(|(sum, count)| sum / count).collect()
     }
 
+    /// Which units have a row in which a yes-or-no is yes. It stays a yes-or-no: the mean over a
+    /// patient's rows of what is rare is far from normal, and nothing could tell.
+    pub(super) fn any_by_unit(&self, series: &[f64]) -> Vec<f64> {
+        let means = self.by_unit(series).into_iter();
+        means.map(|mean| f64::from(u8::from(mean > 0.0))).collect()
+    }
+
     /// A stretch of units as the rows from its first unit's first to its last unit's last.
     pub(super) fn in_rows(&self, mut stretch: Stretch) -> Stretch {
         if self.groups.is_some() {
@@ -97,6 +106,17 @@ impl Columns {
             .as_ref()
             .map_or(row, |groups| groups[row] as usize)
     }
+}
+
+/// Groups numbered anew in order of their first rows, without gaps: of several files, a later one
+/// has the numbers of the first.
+fn in_order(groups: &[u32]) -> Vec<u32> {
+    let mut numbers = HashMap::new();
+    let groups = groups.iter().map(|group| {
+        let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        *numbers.entry(*group).or_insert(next)
+    });
+    groups.collect()
 }
 
 pub(super) fn ratio(part: usize, whole: usize) -> f64 {

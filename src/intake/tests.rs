@@ -271,6 +271,43 @@ fn rows_of_one_patient_do_not_count_as_many() {
 }
 
 #[test]
+fn values_that_few_patients_lack_in_a_row_of_several_are_no_shift() {
+    let columns = Headers {
+        group: Some("patient".to_owned()),
+        ..Headers::default()
+    };
+    let invented = File::invented(600);
+    let male = invented.at("male");
+    let bun = invented.at("bun");
+    for seed in 0..6 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut file = invented.clone();
+        file.header.push_str(",patient");
+        let repeated = file.rows.iter().enumerate().flat_map(|(index, row)| {
+            let mut row = row.clone();
+            row.push(index.to_string());
+            vec![row; 5]
+        });
+        file.rows = repeated.collect();
+        // One row of five lacks a value, of few patients; two of them are neighbours.
+        for index in sample(&mut rng, 600, 3).into_iter().chain([310, 314]) {
+            file.rows[5 * index + 2][male].clear();
+        }
+        let report = file.validate(&columns);
+        let check = found(&report, "shifted_batches");
+        assert!(check.findings.is_empty(), "{seed}: {report}");
+
+        // Where a stretch of patients lacks it, that is found.
+        for index in 200..260 {
+            file.rows[5 * index + 2][bun].clear();
+        }
+        let report = file.validate(&columns);
+        let check = found(&report, "shifted_batches");
+        assert_eq!(check.findings[0].features, ["bun"], "{seed}: {report}");
+    }
+}
+
+#[test]
 fn the_cohort_passes_and_is_found_out_when_poisoned() {
     let Some(clean) = File::cohort() else { return };
     let report = clean.validate(&Headers::default());
