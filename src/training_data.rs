@@ -58,6 +58,15 @@ pub enum TableError {
         /// The headers there are.
         found: String,
     },
+    /// What stands on the first line are no names; it may be a patient's row.
+    #[error(
+        "the first line has no column names, in {columns} column(s); is the header missing, or \
+         the separator no comma?"
+    )]
+    NoHeader {
+        /// How many cells there are.
+        columns: usize,
+    },
     /// Two columns could be meant.
     #[error("columns {first:?} and {second:?} could both be {role}; name one with --map")]
     Ambiguous {

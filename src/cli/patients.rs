@@ -77,6 +77,7 @@ pub(crate) fn read_table(
         let reason = anyhow!("{}: {}", path.display(), one_line(&error));
         match error {
             TableError::NoColumn { .. }
+            | TableError::NoHeader { .. }
             | TableError::Ambiguous { .. }
             | TableError::NoFeature(_) => Failure::Usage(reason),
             TableError::Syntax { .. } | TableError::Field { .. } | TableError::Empty => {

@@ -49,7 +49,8 @@ pub(super) fn features(
             return Err(TableError::NoFeature(name.clone()));
         }
     }
-    spec.features
+    let found: Result<Vec<usize>, TableError> = spec
+        .features
         .iter()
         .map(|feature| {
             let named = columns.named.iter().find(|(name, _)| *name == feature.name);
@@ -60,7 +61,19 @@ pub(super) fn features(
                 None => by_custom(headers, feature),
             }
         })
-        .collect()
+        .collect();
+    let known = |feature: &Feature| {
+        !matches!(
+            by_custom(headers, feature),
+            Err(TableError::NoColumn { .. } | TableError::NoHeader { .. })
+        )
+    };
+    match found {
+        Err(TableError::NoColumn { .. }) if !spec.features.iter().any(known) => {
+            Err(no_header(headers))
+        }
+        found => found,
+    }
 }
 
 /// The column of exactly this header, which must be there once.
@@ -117,11 +130,21 @@ fn by_custom(headers: &[String], feature: &Feature) -> Result<usize, TableError>
     }
 }
 
+/// What is on the first line is shown only where it is names: without a header it is a patient.
 fn missing(headers: &[String], wanted: &str, role: &str) -> TableError {
+    if headers.iter().any(|cell| cell.parse::<f64>().is_ok()) {
+        return no_header(headers);
+    }
     TableError::NoColumn {
         wanted: wanted.to_owned(),
         role: role.to_owned(),
         found: headers.join(", "),
+    }
+}
+
+fn no_header(headers: &[String]) -> TableError {
+    TableError::NoHeader {
+        columns: headers.len(),
     }
 }
 

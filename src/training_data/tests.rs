@@ -95,6 +95,37 @@ fn what_is_wrong_is_said_without_a_value() {
 }
 
 #[test]
+fn a_file_without_a_header_shows_no_patient() {
+    let error = |text: &str, columns: &Columns| read(text, columns).unwrap_err();
+    let none = Columns::default();
+    let rows = format!("{ROW}\n{ROW}\n");
+    assert_eq!(error(&rows, &none), TableError::NoHeader { columns: 22 });
+    // Nor do words, or another separator, or a column that is named.
+    let doe = "Doe,yes,no\n";
+    assert_eq!(error(doe, &none), TableError::NoHeader { columns: 3 });
+    let semicolons = rows.replace(',', ";");
+    assert_eq!(
+        error(&semicolons, &none),
+        TableError::NoHeader { columns: 1 }
+    );
+    let named = Columns {
+        group: Some("RecordID".to_owned()),
+        named: vec![("age".to_owned(), "Years".to_owned())],
+        ..Columns::default()
+    };
+    let error = error(&rows, &named);
+    assert_eq!(
+        error.to_string(),
+        "the first line has no column names, in 22 column(s); is the header missing, or the \
+         separator no comma?"
+    );
+    // A name that was asked for is not there, and one cell is a number.
+    let numbered = format!("{}\n{ROW}\n", NAMES.replace("RecordID", "132539"));
+    let error = read(&numbered, &named).unwrap_err();
+    assert_eq!(error, TableError::NoHeader { columns: 22 });
+}
+
+#[test]
 fn debug_shows_no_value() {
     let table = read(&format!("{NAMES}\n{ROW}\n"), &Columns::default()).unwrap();
     let shown = format!("{table:?}");
