@@ -42,6 +42,11 @@ impl ColumnArguments {
         }
     }
 
+    /// Whether a column says whose a row is.
+    pub(crate) fn has_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// Of a further file, which need have no outcome and no source.
     pub(crate) fn further(&self) -> Columns {
         let named = self.map.iter();

@@ -223,17 +223,32 @@ fn too_few_patients_are_refused() {
     );
 
     // 256 rows of 64 patients are 64 patients.
-    let header = rows.lines().next().unwrap();
-    let grouped: Vec<String> = rows
-        .lines()
-        .skip(1)
-        .enumerate()
-        .map(|(index, line)| format!("{},{line}", index / 4))
-        .collect();
-    let text = format!("patient,{header}\n{}", grouped.join("\n"));
+    let text = grouped(4, |n| n.to_string());
     let (code, said) = Scene::with(&text).refused(&["--group", "patient", "--out", "out.json"]);
     assert_eq!(code, 1);
     assert!(said.contains("45 patients to fit"), "{said}");
+}
+
+/// The synthetic patients with `rows` rows each, and a column `patient` that says so.
+fn grouped(rows: usize, cell: impl Fn(usize) -> String) -> String {
+    let text = synthetic();
+    let mut lines = text.lines();
+    let header = lines.next().unwrap();
+    let named: Vec<String> = lines
+        .enumerate()
+        .map(|(index, line)| format!("{},{line}", cell(index / rows)))
+        .collect();
+    format!("patient,{header}\n{}", named.join("\n"))
+}
+
+#[test]
+fn whose_a_row_is_must_be_known() {
+    let scene = Scene::with(&grouped(1, |n| n.to_string()));
+    fs::copy(scene.path("rows.csv"), scene.path("later.csv")).unwrap();
+    let more = ["--more", "later.csv", "--out", "out.json"];
+    let (code, said) = scene.refused(&more);
+    assert_eq!(code, 2);
+    assert!(said.contains("--more needs --group"), "{said}");
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(crate) struct FitArguments {
     /// Rows of patients the model is made for, CSV with a header: one row a patient, or --group.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// More rows of the same patients (at other times, say), to fit and never to calibrate.
+    /// More rows of the same patients (at other times, say), to fit and never to calibrate. Needs
+    /// --group.
     #[arg(long, value_name = "FILE")]
     more: Vec<PathBuf>,
     /// Patients whom the networks beside model.json were not trained on: how far the networks
@@ -227,6 +228,12 @@ fn options(arguments: &FitArguments) -> Result<Options, Failure> {
     }
     if !(0.05..=0.75).contains(&arguments.calibration_share) {
         return wrong("--calibration-share must lie between 0.05 and 0.75");
+    }
+    if !arguments.more.is_empty() && !arguments.columns.has_group() {
+        return wrong(
+            "--more needs --group, the column that says whose a row is: without it rows of \
+             patients who calibrate would be among those that are fitted to",
+        );
     }
     if arguments.min_rows < 3 {
         return wrong("--min-rows must be at least 3: less would be single patients' values");
