@@ -90,6 +90,16 @@ pub enum TableError {
         /// What should stand there.
         expected: &'static str,
     },
+    /// Rows that belong to nobody; together they would be one patient.
+    #[error("column {header:?} does not say whose {rows} row(s) are, the first on line {line}")]
+    NoGroup {
+        /// The column.
+        header: String,
+        /// The first line where it is empty.
+        line: u64,
+        /// In how many rows it is.
+        rows: usize,
+    },
     /// A header and nothing else.
     #[error("no rows")]
     Empty,
@@ -192,6 +202,7 @@ impl Table {
             sha256: hex::encode(digest(&SHA256, bytes)),
         };
         let mut batches = Interned::default();
+        let mut nobodys: Option<(u64, usize)> = None;
         for record in reader.records() {
             let record = record.map_err(|error| syntax(&error))?;
             let line = record.position().map_or(0, csv::Position::line);
@@ -209,6 +220,9 @@ impl Table {
                 labels.values.push(value);
             }
             if let (Some(index), Some(of)) = (group, &mut table.groups) {
+                if is_missing(field(index)) {
+                    nobodys.get_or_insert((line, 0)).1 += 1;
+                }
                 of.push(groups.0.number(field(index)));
             }
             if let (Some(index), Some(found)) = (batch, &mut table.batches) {
@@ -218,6 +232,10 @@ impl Table {
         }
         if table.lines.is_empty() {
             return Err(TableError::Empty);
+        }
+        if let (Some(index), Some((line, rows))) = (group, nobodys) {
+            let header = table.headers.get(index).cloned().unwrap_or_default();
+            return Err(TableError::NoGroup { header, line, rows });
         }
         if let Some(found) = &mut table.batches {
             found.names = batches.names();

@@ -85,9 +85,10 @@ pub(crate) fn read_table(
             | TableError::NoHeader { .. }
             | TableError::Ambiguous { .. }
             | TableError::NoFeature(_) => Failure::Usage(reason),
-            TableError::Syntax { .. } | TableError::Field { .. } | TableError::Empty => {
-                Failure::DoesNotHold(reason)
-            }
+            TableError::Syntax { .. }
+            | TableError::Field { .. }
+            | TableError::NoGroup { .. }
+            | TableError::Empty => Failure::DoesNotHold(reason),
         }
     })
 }

@@ -249,6 +249,18 @@ fn whose_a_row_is_must_be_known() {
     let (code, said) = scene.refused(&more);
     assert_eq!(code, 2);
     assert!(said.contains("--more needs --group"), "{said}");
+
+    // Rows without a name are not one patient's.
+    let blank = |n: usize| match n {
+        3 | 8 => String::new(),
+        9 => "NA".to_owned(),
+        n => n.to_string(),
+    };
+    let scene = Scene::with(&grouped(1, blank));
+    let (code, said) = scene.refused(&["--group", "patient", "--out", "out.json"]);
+    assert_eq!(code, 1);
+    let wanted = "column \"patient\" does not say whose 3 row(s) are, the first on line 5";
+    assert!(said.contains(wanted), "{said}");
 }
 
 #[test]
