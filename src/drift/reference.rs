@@ -15,7 +15,7 @@ pub const BINS: usize = 16;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawDrift {
-    /// Rows that were looked at: those that the server would not reject.
+    /// Rows that were looked at: one of each patient, of those that the server would not reject.
     pub rows: u32,
     /// Of these, rows that a screen before the distribution screen sends to review.
     pub stopped: u32,

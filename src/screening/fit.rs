@@ -38,7 +38,7 @@ mod train;
 
 pub use calibrate::{Scored, calibrate, score};
 pub use options::{FitError, Options, Progress, Quality};
-pub use patients::{Admitted, Earlier, Patient, Trait, traits};
+pub use patients::{Admitted, Earlier, Patient, Trait, one_each, traits};
 
 use prototypes::prototypes;
 use space::{Space, space};
@@ -84,11 +84,13 @@ pub fn fit(
         reason = "a count"
     )]
     let least = (1.0 / options.alpha).ceil() as usize;
-    enough("calibrate", calibration.len(), least)?;
+    enough("calibrate", aside.len(), least)?;
 
+    // A row each, so that what is counted is patients.
+    let people = one_each(fitting.iter().map(|p| p.group), options.seed);
     let mut marginals = Vec::with_capacity(d);
     for (j, feature) in traits.iter().enumerate() {
-        let values: Vec<f32> = fitting.iter().map(|p| p.values[j]).collect();
+        let values: Vec<f32> = people.iter().map(|&i| fitting[i].values[j]).collect();
         let least = options.min_rows.max(20);
         if values.iter().filter(|v| !v.is_nan()).count() < least {
             return Err(FitError::Unmeasured {
@@ -109,10 +111,11 @@ pub fn fit(
         // What is mostly missing says little about how values go together.
         .filter(|p| 4 * p.values.iter().filter(|v| v.is_nan()).count() <= d)
         .collect();
+    let in_rows = groups(&rows);
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let (space, gaussian, scores) = space(traits, &marginals, &rows)?;
     let points = scores.transpose();
-    let components = (fitting.len() / (10 * d)).clamp(1, 10);
+    let components = (people.len() / (10 * d)).clamp(1, 10);
     let mixture =
         mixture::fit(&points, components, &mut rng).ok_or(FitError::Degenerate("mixture"))?;
     let prototypes = prototypes(&gaussian, &points, &rows, options, &mut rng)?;
@@ -123,7 +126,7 @@ pub fn fit(
         format: FORMAT,
         name: name.0.to_owned(),
         version: name.1,
-        fit: record(options, rows.len(), in_fit.len(), calibration.len()),
+        fit: record(options, rows.len(), in_rows.len(), calibration.len()),
         features: marginals,
         gaussian: RawGaussian {
             mean: space.mean.clone(),

@@ -44,6 +44,12 @@ impl Scene {
             .unwrap()
     }
 
+    /// What was written.
+    fn reference(&self) -> Value {
+        let text = fs::read_to_string(self.path("out.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// Exit code and what was said about it.
     fn refused(&self, more: &[&str]) -> (i32, String) {
         let output = self.fit(more);
@@ -80,8 +86,45 @@ fn no_patient_can_be_found_in_it() {
     let rows = synthetic();
     let scene = Scene::with(&rows);
     assert!(scene.fit(&out("out.json")).status.success());
-    let text = fs::read_to_string(scene.path("out.json")).unwrap();
-    let reference: Value = serde_json::from_str(&text).unwrap();
+    nobody_is_in(&scene.reference(), &rows);
+}
+
+#[test]
+fn nor_can_a_patient_with_many_rows() {
+    // Eight patients have values of their own, and twenty rows each.
+    let mut lines: Vec<String> = synthetic().lines().map(str::to_owned).collect();
+    for n in 0..8 {
+        let line = &mut lines[1 + 5 * n];
+        let mut cells: Vec<String> = line.split(',').map(str::to_owned).collect();
+        cells[2] = (150 + n * n).to_string();
+        *line = cells.join(",");
+    }
+    let of = |copies: usize| {
+        let mut text = format!("patient,{}", lines[0]);
+        for (index, line) in lines.iter().skip(1).enumerate() {
+            let many = index % 5 == 0 && index < 40;
+            for _ in 0..if many { copies } else { 1 } {
+                text.extend(["\n", &index.to_string(), ",", line]);
+            }
+        }
+        let scene = Scene::with(&text);
+        let fitted = scene.fit(&["--group", "patient", "--allow", "--out", "out.json"]);
+        assert!(fitted.status.success(), "{fitted:?}");
+        let said: Value = serde_json::from_slice(&fitted.stdout).unwrap();
+        assert_eq!(said["calibration_patients"], 77);
+        scene.reference()
+    };
+    let (once, often) = (of(1), of(20));
+    nobody_is_in(&often, &lines.join("\n"));
+    // What is counted is patients, however many rows they have.
+    assert_eq!(often["drift"]["rows"], 256);
+    assert_eq!(often["drift"], once["drift"]);
+    assert_eq!(often["features"], once["features"]);
+    assert!(often["fit"]["fit_rows"].as_u64() > once["fit"]["fit_rows"].as_u64());
+}
+
+/// Looks for each of the `rows`, one a patient, in what was written.
+fn nobody_is_in(reference: &Value, rows: &str) {
     let patients: Vec<Vec<f64>> = rows
         .lines()
         .skip(1)
@@ -94,7 +137,7 @@ fn no_patient_can_be_found_in_it() {
 
     // No list of numbers has the values of a patient, not even four neighbours.
     let mut lists = Vec::new();
-    collect(&reference, &mut lists);
+    collect(reference, &mut lists);
     for list in &lists {
         for patient in &patients {
             let run = |four: &[f64]| patient.windows(4).any(|own| own == four);

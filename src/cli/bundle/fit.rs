@@ -157,6 +157,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
         reference,
         text: &text,
         admitted: &rows.admitted,
+        aside: fitted.aside.len(),
         validated: &validated,
         seconds,
     };

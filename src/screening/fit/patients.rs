@@ -1,5 +1,10 @@
 //! Rows of a file → patients to fit: those that the screens before this one let through.
 
+use std::collections::HashMap;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use crate::{
     bundle::model::{Feature, Kind, Missing, ModelSpec},
     training_data::Table,
@@ -49,6 +54,23 @@ pub struct Patient {
     pub values: Vec<f32>,
     /// Whose: rows of one group never lie on both sides of a split.
     pub group: u64,
+}
+
+/// One row of each group, as ascending places among `groups`: which one, `seed` says.
+pub fn one_each(groups: impl Iterator<Item = u64>, seed: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(7000));
+    let mut chosen: HashMap<u64, (usize, usize)> = HashMap::new();
+    for (index, group) in groups.enumerate() {
+        let (rows, place) = chosen.entry(group).or_insert((0, index));
+        *rows += 1;
+        // Each of a group's rows is as likely as any other.
+        if *rows > 1 && rng.random_range(0..*rows) == 0 {
+            *place = index;
+        }
+    }
+    let mut places: Vec<usize> = chosen.into_values().map(|(_, place)| place).collect();
+    places.sort_unstable();
+    places
 }
 
 /// What another screen would make of a row.

@@ -9,7 +9,7 @@ use vitalgate::{
     },
     error_chain::one_line,
     screening::{
-        fit::{Admitted, Earlier},
+        fit::{Admitted, Earlier, one_each},
         reference::RawReference,
     },
     training_data::Table,
@@ -17,19 +17,29 @@ use vitalgate::{
 
 use super::{Failure, FitArguments, Networks, Rows, read_file, replace, written};
 
-/// Counts the rows that the server would not reject, and the predictions on those of `--unseen`.
+/// Counts the rows that the server would not reject, one a patient, and the predictions on those
+/// of `--unseen`.
 pub(super) fn count(
     arguments: &FitArguments,
     spec: &ModelSpec,
     rows: &Rows,
     networks: Option<&Networks>,
 ) -> Result<RawDrift, Failure> {
-    let stages = rows
-        .table
+    let table = &rows.table;
+    let stages = table
         .rows()
-        .map(|row| (row, Admitted::stage(spec, row)));
-    let kept: Vec<_> = stages
-        .filter(|(_, stage)| *stage != Earlier::Incomplete)
+        .enumerate()
+        .map(|(index, row)| (index, row, Admitted::stage(spec, row)));
+    let complete: Vec<_> = stages
+        .filter(|(_, _, stage)| *stage != Earlier::Incomplete)
+        .collect();
+    let groups = complete
+        .iter()
+        .map(|(index, ..)| Admitted::group(table, *index, 0));
+    let people = one_each(groups, arguments.seed).into_iter();
+    let kept: Vec<_> = people
+        .filter_map(|place| complete.get(place))
+        .map(|(_, row, stage)| (*row, *stage))
         .collect();
     let passing = |stage: &Earlier| *stage == Earlier::Passes;
     let stopped = kept.iter().filter(|(_, stage)| !passing(stage)).count();

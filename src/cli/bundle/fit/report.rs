@@ -20,6 +20,8 @@ pub(super) struct Fit<'a> {
     pub(super) reference: &'a RawReference,
     pub(super) text: &'a str,
     pub(super) admitted: &'a Admitted,
+    /// Patients who calibrated it.
+    pub(super) aside: usize,
     pub(super) validated: &'a Report,
     pub(super) seconds: f64,
 }
@@ -49,6 +51,7 @@ impl Fit<'_> {
                 "ranges": self.admitted.stopped(Earlier::Range),
                 "consistency": self.admitted.stopped(Earlier::Rule),
             },
+            "calibration_patients": self.aside,
             "validation": validation::summary(self.validated),
             "alpha": reference.calibration.alpha,
             "strata": strata,
@@ -88,11 +91,11 @@ impl fmt::Display for Fit<'_> {
             stopped(Earlier::Range),
             stopped(Earlier::Rule)
         )?;
-        writeln!(
-            f,
-            "calibrated on {} other patients, alpha {}",
-            record.calibration_rows, reference.calibration.alpha
-        )?;
+        write!(f, "calibrated on {} other patients", self.aside)?;
+        if record.calibration_rows != self.aside {
+            write!(f, " ({} rows)", record.calibration_rows)?;
+        }
+        writeln!(f, ", alpha {}", reference.calibration.alpha)?;
         let found = self.validated.found();
         let found = if found.is_empty() {
             "no sign of tampering".to_owned()
