@@ -255,6 +255,57 @@ fn unwhitened(
 }
 
 #[test]
+fn histograms_are_only_put_into_the_models_own_reference() {
+    let scene = Scene::with(&synthetic());
+    let drift = ["--drift-only", "--out", "own.json"];
+    let own = models().join("icu-mortality/bundle/reference.json");
+    fs::copy(&own, scene.path("own.json")).unwrap();
+    let output = scene.fit(&drift);
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(&own).unwrap();
+    for (from, to, wanted) in [
+        ("\"version\": 1", "\"version\": 9", "version 9, not to"),
+        (
+            "\"name\": \"icu-mortality\"",
+            "\"name\": \"other\"",
+            "fitted to other version",
+        ),
+        (
+            "\"name\": \"age\"",
+            "\"name\": \"years\"",
+            "fitted to other features",
+        ),
+    ] {
+        let other = text.replacen(from, to, 1);
+        assert_ne!(other, text, "{from}");
+        fs::write(scene.path("own.json"), &other).unwrap();
+        let (code, said) = scene.refused(&drift);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(wanted), "{said}");
+        assert_eq!(fs::read_to_string(scene.path("own.json")).unwrap(), other);
+    }
+
+    // A heart rate of 900 is nobody's.
+    let mut lines: Vec<String> = synthetic().lines().map(str::to_owned).collect();
+    let mut cells: Vec<&str> = lines[3].split(',').collect();
+    cells[2] = "900";
+    lines[3] = cells.join(",");
+    let scene = Scene::with(&lines.join("\n"));
+    fs::copy(&own, scene.path("own.json")).unwrap();
+    let (code, said) = scene.refused(&drift);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("1 row(s) have a value that is not possible, the first on line 4"),
+        "{said}"
+    );
+    let output = scene.fit(&["--drift-only", "--allow", "--out", "own.json"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(scene.path("own.json")).unwrap();
+    let reference: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(reference["drift"]["rows"], 255);
+}
+
+#[test]
 fn too_few_patients_are_refused() {
     let rows = synthetic();
     let few: Vec<&str> = rows.lines().take(61).collect();

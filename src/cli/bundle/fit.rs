@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
     let networks = Networks::beside(&arguments.features);
     let histograms = histograms::count(arguments, &spec, &rows, networks.as_ref())?;
     if arguments.drift_only {
-        return histograms::replace_in(arguments, histograms);
+        return histograms::replace_in(arguments, &spec, &rows, histograms);
     }
     let validated = validation::validate(arguments, &spec, &rows.table, networks.as_ref())?;
     let budget = budget::divide(&spec, &rows.admitted, rows.table.len(), arguments.alpha)

@@ -31,7 +31,7 @@ pub(super) fn count(
         .enumerate()
         .map(|(index, row)| (index, row, Admitted::stage(spec, row)));
     let complete: Vec<_> = stages
-        .filter(|(_, _, stage)| *stage != Earlier::Incomplete)
+        .filter(|(_, row, stage)| *stage != Earlier::Incomplete && possible(spec, row))
         .collect();
     let groups = complete
         .iter()
@@ -90,12 +90,58 @@ fn predictions(
     Ok(histogram(PROBABILITY, &values, arguments.min_rows))
 }
 
-/// Replaces the histograms of a reference that was fitted before, and nothing else.
-pub(super) fn replace_in(arguments: &FitArguments, drift: RawDrift) -> Result<(), Failure> {
+/// Whether each value that was measured can be.
+fn possible(spec: &ModelSpec, row: &[f64]) -> bool {
+    let mut measured = spec.features.iter().zip(row).filter(|(_, v)| !v.is_nan());
+    measured.all(|(feature, value)| feature.possible.contains_nearly(*value))
+}
+
+/// Nobody looks for signs of tampering here, but values that cannot be are refused as well.
+fn refuse_impossible(
+    arguments: &FitArguments,
+    spec: &ModelSpec,
+    table: &Table,
+) -> Result<(), Failure> {
+    let rows = table.rows().enumerate();
+    let mut wrong = rows.filter(|(_, row)| !possible(spec, row));
+    match wrong.next() {
+        Some((first, _)) if !arguments.allow => Err(Failure::DoesNotHold(anyhow!(
+            "{}: {} row(s) have a value that is not possible, the first on line {}; --allow \
+             leaves them out",
+            arguments.data.display(),
+            1 + wrong.count(),
+            table.line(first)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces the histograms of a reference that was fitted before to this model, and nothing else.
+pub(super) fn replace_in(
+    arguments: &FitArguments,
+    spec: &ModelSpec,
+    rows: &Rows,
+    drift: RawDrift,
+) -> Result<(), Failure> {
+    refuse_impossible(arguments, spec, &rows.table)?;
     let bytes = read_file(&arguments.out)?;
-    let mut reference: RawReference = serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::DoesNotHold(anyhow!("{}: {}", arguments.out.display(), one_line(&error)))
-    })?;
+    let wrong =
+        |reason: String| Failure::DoesNotHold(anyhow!("{}: {reason}", arguments.out.display()));
+    let mut reference: RawReference =
+        serde_json::from_slice(&bytes).map_err(|error| wrong(one_line(&error)))?;
+    if (&reference.name, reference.version) != (&spec.name, spec.version) {
+        return Err(wrong(format!(
+            "fitted to {} version {}, not to {} version {}",
+            reference.name, reference.version, spec.name, spec.version
+        )));
+    }
+    let fitted = reference.features.iter().map(|feature| &feature.name);
+    if !fitted.eq(spec.features.iter().map(|feature| &feature.name)) {
+        return Err(wrong(format!(
+            "fitted to other features than those of {}, or in another order",
+            arguments.features.display()
+        )));
+    }
     reference.drift = Some(drift);
     let text = written(&reference).map_err(Failure::does_not_hold)?;
     replace(&arguments.out, text.as_bytes())
