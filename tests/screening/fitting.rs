@@ -306,6 +306,19 @@ fn histograms_are_only_put_into_the_models_own_reference() {
 }
 
 #[test]
+fn whether_it_can_be_written_is_found_out_first() {
+    // Before the rows are even read: these are none.
+    let scene = Scene::with("no rows");
+    let (code, said) = scene.refused(&out("nowhere/out.json"));
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("out.json: cannot be written"), "{said}");
+    let (code, said) = scene.refused(&out("."));
+    assert_eq!(code, 2);
+    assert!(said.contains("--out must name a file"), "{said}");
+    assert_eq!(fs::read_dir(scene.0.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn too_few_patients_are_refused() {
     let rows = synthetic();
     let few: Vec<&str> = rows.lines().take(61).collect();

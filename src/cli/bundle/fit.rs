@@ -108,6 +108,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
         ))
     })?;
     let options = options(arguments)?;
+    writable(&arguments.out)?;
     let mut rows = Rows::read(arguments, &spec)?;
     let networks = Networks::beside(&arguments.features);
     let histograms = histograms::count(arguments, &spec, &rows, networks.as_ref())?;
@@ -261,24 +262,40 @@ fn refused(path: &Path, error: &FitError) -> Failure {
     ))
 }
 
-/// Writes beside `out` and moves it there: it is either the whole file or as it was.
-pub(super) fn replace(out: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::Environment(anyhow!("{}: {error}", out.display()));
-    let Some(name) = out.file_name() else {
+/// Where what will be `out` is written first.
+fn staged(out: &Path) -> Result<PathBuf, Failure> {
+    let Some(name) = out.file_name().filter(|_| !out.is_dir()) else {
         return Err(Failure::usage(anyhow!("--out must name a file")));
     };
-    let staged = out.with_file_name(format!(
+    Ok(out.with_file_name(format!(
         ".{}.{}",
         name.to_string_lossy(),
         std::process::id()
-    ));
+    )))
+}
+
+fn not_written(out: &Path, error: &io::Error) -> Failure {
+    Failure::Environment(anyhow!("{}: cannot be written: {error}", out.display()))
+}
+
+/// Whether `out` can be written, before minutes of work for it.
+fn writable(out: &Path) -> Result<(), Failure> {
+    let staged = staged(out)?;
+    fs::File::create_new(&staged)
+        .and_then(|_| fs::remove_file(&staged))
+        .map_err(|error| not_written(out, &error))
+}
+
+/// Writes beside `out` and moves it there: it is either the whole file or as it was.
+pub(super) fn replace(out: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let staged = staged(out)?;
     let written = fs::File::create_new(&staged)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&staged, out));
     if written.is_err() {
         drop(fs::remove_file(&staged));
     }
-    written.map_err(failed)
+    written.map_err(|error| not_written(out, &error))
 }
 
 /// Steps of training, on stderr, when that is a terminal.
