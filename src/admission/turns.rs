@@ -2,8 +2,8 @@
 //!
 //! A few requests at a time keep all processors busy; more of them at once make each one slower.
 //! The others wait here, whole but unparsed: the more urgent first, and among those of one
-//! priority the callers take turns, however many requests each has sent. Every [`LEAST_URGENT`]th
-//! turn is the least urgent's, so that nobody waits for ever. A request gives its place in the
+//! priority the callers take turns, however many requests each has sent. Every [`LESS_URGENT`]th turn
+//! is for what is less urgent, routine and batch by turns, so that nobody waits for ever. A request gives its place in the
 //! line up at its deadline, and when its caller has hung up.
 
 use std::{
@@ -20,8 +20,8 @@ use crate::{
     urgency::{Priority, Urgency},
 };
 
-/// Of so many turns one is for the least urgent that waits.
-const LEAST_URGENT: u64 = 8;
+/// Of so many turns one is for what is less urgent.
+const LESS_URGENT: u64 = 8;
 
 /// The line, and how many may be worked on at once.
 #[derive(Debug)]
@@ -140,6 +140,16 @@ async fn passing(deadline: Option<Instant>) {
     }
 }
 
+/// In which order the priorities are asked for the `number`th turn.
+fn preference(number: u64) -> [Priority; 3] {
+    use Priority::{Batch, Routine, Stat};
+    match (number.is_multiple_of(LESS_URGENT), number / LESS_URGENT % 2) {
+        (false, _) => [Stat, Routine, Batch],
+        (true, 1) => [Routine, Batch, Stat],
+        (true, _) => [Batch, Routine, Stat],
+    }
+}
+
 impl Line {
     fn class(&mut self, priority: Priority) -> &mut Class {
         let [stat, routine, batch] = &mut self.classes;
@@ -150,10 +160,11 @@ impl Line {
         }
     }
 
-    /// Requests that go before one of this priority that comes now.
-    fn ahead_of(&mut self, priority: Priority) -> usize {
-        let before = Priority::ALL.into_iter().filter(|other| *other <= priority);
-        before.map(|other| self.class(other).length).sum()
+    /// Requests that go before one that this caller sends now.
+    fn ahead_of(&mut self, caller: &str, priority: Priority) -> usize {
+        let before = Priority::ALL.into_iter().filter(|other| *other < priority);
+        let more_urgent: usize = before.map(|other| self.class(other).length).sum();
+        more_urgent + self.class(priority).ahead_of(caller)
     }
 
     fn enter(
@@ -170,11 +181,15 @@ impl Line {
         if length(self) >= room {
             return Err(Code::Overloaded);
         }
-        let ahead = u32::try_from(self.ahead_of(urgency.priority)).unwrap_or(u32::MAX);
-        let wait = self.pace.saturating_mul(ahead);
         // Who cannot be served in time is told now, and not when it is too late.
-        if urgency.has_passed(clock::monotonic() + wait) {
-            return Err(Code::Overloaded);
+        if urgency.deadline.is_some() {
+            let ahead = self.ahead_of(caller, urgency.priority);
+            let wait = self
+                .pace
+                .saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
+            if urgency.has_passed(clock::monotonic() + wait) {
+                return Err(Code::Overloaded);
+            }
         }
         let (give, turn) = oneshot::channel();
         self.class(urgency.priority).enter(caller, give);
@@ -184,12 +199,7 @@ impl Line {
     /// Who goes next; a place is free when nobody waits.
     fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
         self.given += 1;
-        let upwards = self.given.is_multiple_of(LEAST_URGENT);
-        let mut by_urgency = Priority::ALL;
-        if upwards {
-            by_urgency.reverse();
-        }
-        let next = by_urgency
+        let next = preference(self.given)
             .into_iter()
             .find_map(|priority| self.class(priority).next());
         let now = clock::monotonic();
@@ -206,6 +216,15 @@ impl Line {
 }
 
 impl Class {
+    /// Requests of this priority that go before the next one of a caller: callers take turns, so
+    /// of each other one as many as it has itself, and one more.
+    fn ahead_of(&self, caller: &str) -> usize {
+        let own = self.waiting.get(caller).map_or(0, VecDeque::len);
+        let others = self.waiting.iter().filter(|(name, _)| &***name != caller);
+        let before: usize = others.map(|(_, queue)| queue.len().min(own + 1)).sum();
+        own + before
+    }
+
     fn enter(&mut self, caller: &str, give: oneshot::Sender<Turn>) {
         self.length += 1;
         if let Some(own) = self.waiting.get_mut(caller) {

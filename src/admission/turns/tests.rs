@@ -47,12 +47,16 @@ async fn order(first: Turn, waiting: Vec<(&'static str, Waiting)>) -> Vec<&'stat
 }
 
 #[tokio::test]
-async fn the_urgent_go_first_and_the_least_urgent_go_in_time() {
+async fn the_urgent_go_first_and_the_others_go_in_time() {
     let turns = Turns::new(1, 100);
     let first = turns.take("a", ROUTINE, pending()).await.unwrap();
     let mut waiting = Vec::new();
-    for priority in [Priority::Batch, Priority::Routine, Priority::Stat] {
-        for _ in 0..6 {
+    for (priority, count) in [
+        (Priority::Batch, 4),
+        (Priority::Routine, 4),
+        (Priority::Stat, 30),
+    ] {
+        for _ in 0..count {
             let name = priority.as_str();
             waiting.push((name, wait(&turns, "a", with(priority)).await));
         }
@@ -62,9 +66,29 @@ async fn the_urgent_go_first_and_the_least_urgent_go_in_time() {
         let found = order.iter().enumerate().filter(|(_, n)| **n == name);
         found.map(|(place, _)| place).collect()
     };
-    assert_eq!(places("stat"), [0, 1, 2, 3, 4, 5]);
-    assert_eq!(places("batch"), [7, 13, 14, 15, 16, 17]);
+    // While the urgent never run out, nobody takes the turns of the others all to itself.
+    assert_eq!(places("routine"), [7, 23, 34, 35]);
+    assert_eq!(places("batch"), [15, 31, 36, 37]);
     assert_eq!(turns.waiting(Priority::Batch), 0);
+}
+
+#[tokio::test]
+async fn another_callers_queue_does_not_make_a_deadline_hopeless() {
+    let turns = Turns::new(1, 100);
+    let first = turns.take("many", ROUTINE, pending()).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        waiting.push(("many", wait(&turns, "many", ROUTINE).await));
+    }
+    turns.line().pace = Duration::from_secs(1);
+    let within = |seconds| Urgency {
+        deadline: Some(clock::monotonic() + Duration::from_secs(seconds)),
+        ..ROUTINE
+    };
+    let hopeless = turns.take("many", within(30), pending()).await;
+    assert_eq!(hopeless.unwrap_err(), Code::Overloaded);
+    waiting.push(("few", wait(&turns, "few", within(30)).await));
+    assert_eq!(order(first, waiting).await[1], "few");
 }
 
 #[tokio::test]
