@@ -26,7 +26,7 @@ use axum::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::futures::Notified;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -38,8 +38,10 @@ use tokio_util::sync::CancellationToken;
 use crate::phi::measures::{Measure, in_force};
 use crate::{authn::Presented, phi::scrub::WipingReader, receive::Framing};
 
+mod crowded;
 #[cfg(feature = "phi-teeth")]
 mod unrecycled;
+pub use crowded::Crowded;
 
 /// A session with a client. rustls decrypts in the buffer it reads into, so that is wiped.
 pub type Tls = TlsStream<WipingReader<TcpStream>>;
@@ -64,9 +66,9 @@ pub struct Serving {
     pub request: Duration,
     /// Cancelled when the server drains.
     pub drain: CancellationToken,
-    /// Told when somebody waits for a connection's place. Of those that have not sent a whole
-    /// request head the one that has waited longest then gives up its own.
-    pub crowded: Arc<Notify>,
+    /// Told when somebody waits for a connection's place. Who has not sent a whole request head then
+    /// gives up its own.
+    pub crowded: Arc<Crowded>,
 }
 
 /// Who is on the other side; goes with every request.
@@ -118,7 +120,7 @@ where
         framing: Framing::default(),
     };
     loop {
-        let mut crowded = pin!(Some(serving.crowded.notified()));
+        let mut crowded = pin!(Some(serving.crowded.silent_gives_way()));
         let awaited = tokio::select! {
             biased;
             () = serving.drain.cancelled() => return close(io.tls, Ended::Orderly).await,

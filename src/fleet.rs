@@ -72,11 +72,11 @@ impl Names {
     }
 }
 
-fn random_name() -> String {
-    let mut name = [0u8; 16];
+fn random_text() -> String {
+    let mut text = [0u8; 16];
     // All zero if it could not be drawn: a flush is then found by requests only.
-    let _unfilled: Result<(), _> = rand::fill(&mut name);
-    hex::encode(name)
+    let _unfilled: Result<(), _> = rand::fill(&mut text);
+    hex::encode(text)
 }
 
 /// The store, as this server sees it.
@@ -85,8 +85,6 @@ pub struct Fleet {
     connection: ArcSwap<ConnectionManager>,
     /// Rounds in a row in which it did not answer.
     missed: AtomicU32,
-    /// Random; what a store without a memory is given to remember.
-    name: String,
     /// What the store had to remember when it was last asked.
     memory: ArcSwap<String>,
     key: hmac::Key,
@@ -123,7 +121,6 @@ impl Fleet {
             store: store.clone(),
             connection: ArcSwap::from_pointee(connect(store)?),
             missed: AtomicU32::new(0),
-            name: random_name(),
             memory: ArcSwap::default(),
             key: identifiers.lasting_key("shared store"),
             replicas: store.replicas.max(1),
@@ -266,7 +263,8 @@ impl Fleet {
     ) -> Result<(), RedisError> {
         let changes = containment.unshared();
         let mut call = self.stopped.prepare_invoke();
-        call.key("vitalgate:stopped").arg(&self.name);
+        // Another one each time, so that a store emptied between two rounds never has the old one.
+        call.key("vitalgate:stopped").arg(random_text());
         for change in &changes {
             call.arg(&change.subject).arg(change.at).arg(change.text());
         }

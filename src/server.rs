@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,7 +14,7 @@ use crate::{
     audit::AuditLog,
     authn::Presented,
     config::Methods,
-    connection::{self, Ended, Peer, Serving, Tls},
+    connection::{self, Crowded, Ended, Peer, Serving, Tls},
     disposition::Code,
     phi::{
         process::Hardening,
@@ -138,7 +138,8 @@ async fn accept_all(
         authentication,
     } = listener;
     loop {
-        // Taken before accept: beyond the bound, connections wait in the kernel's backlog.
+        // One is accepted beyond the bound, so that nobody gives way before somebody waits; the
+        // others wait in the kernel's backlog.
         let accepted = tokio::select! {
             biased;
             () = application.drain.cancelled() => return,
@@ -158,18 +159,18 @@ async fn accept_all(
         scrubbed_spawn(&tasks, async move {
             let _place = place;
             let acceptor = TlsAcceptor::from(tls.config());
-            let handshake =
-                tokio::time::timeout(serving.head, acceptor.accept(WipingReader::new(tcp))).await;
-            let code = match handshake {
-                Ok(Ok(stream)) => match presented(&stream, &tls, authentication) {
+            let handshake = acceptor.accept(WipingReader::new(tcp));
+            let handshake = tokio::time::timeout(serving.head, handshake);
+            let code = match serving.crowded.shake(handshake).await {
+                Some(Ok(Ok(stream))) => match presented(&stream, &tls, authentication) {
                     Ok(presented) => {
                         let peer = Peer { presented, source };
                         return converse(stream, peer, &serving, &application, router).await;
                     }
                     Err(code) => code,
                 },
-                Ok(Err(error)) => tls::handshake_failure(&error),
-                Err(_) => Code::HandshakeFailed,
+                Some(Ok(Err(error))) => tls::handshake_failure(&error),
+                Some(Err(_)) | None => Code::HandshakeFailed,
             };
             refuse(&application, source, code).await;
         });
@@ -188,16 +189,16 @@ fn presented(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-    crowded: &Notify,
+    crowded: &Crowded,
 ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let place = if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        place
-    } else {
-        crowded.notify_one();
-        let place = Arc::clone(places).acquire_owned().await;
-        place.map_err(io::Error::other)?
-    };
     let (tcp, source) = listener.accept().await?;
+    let place = match Arc::clone(places).try_acquire_owned() {
+        Ok(place) => place,
+        Err(_) => {
+            let place = Arc::clone(places).acquire_owned();
+            crowded.wait_for(place).await.map_err(io::Error::other)?
+        }
+    };
     tcp.set_nodelay(true)?;
     Ok((place, tcp, source))
 }

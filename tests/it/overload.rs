@@ -3,7 +3,7 @@
 //!
 //! The server is stopped while requests are sent to it, so that it finds all of them at once.
 
-use std::sync::Arc;
+use std::{net::TcpStream, sync::Arc};
 
 use rustix::process::Signal;
 use rustls::ClientConfig;
@@ -297,5 +297,31 @@ fn silent_and_slow_connections_give_way() {
     assert_eq!(wire.answer().status, 200);
     // Half a head would be waited for.
     drop(weights);
+    server.stop();
+}
+
+#[test]
+fn who_does_not_even_shake_hands_gives_way_first() {
+    let mut site = Site::new();
+    site.configure(
+        "concurrent_requests = 1024\n\n",
+        "concurrent_requests = 1024\nconnections = 6\n\n",
+    );
+    let mut server = Server::start(&site);
+    let clinician = client(&site, "clinician");
+    let mut known = Wire::open(&server, &clinician);
+    let ask = |wire: &mut Wire| post(wire, PREDICT, ICU_PATIENT.as_bytes()).status;
+    assert_eq!(ask(&mut known), 200);
+    let strangers: Vec<_> = (0..40)
+        .map(|_| TcpStream::connect(server.data).unwrap())
+        .collect();
+    for _ in 0..3 {
+        assert_eq!(ask(&mut Wire::open(&server, &clinician)), 200);
+    }
+    // It was silent for longer than all of them.
+    assert_eq!(ask(&mut known), 200);
+    drop(strangers);
+    // Nobody gives way for those who have gone.
+    assert_eq!(ask(&mut known), 200);
     server.stop();
 }
