@@ -192,12 +192,11 @@ async fn accept(
     crowded: &Crowded,
 ) -> io::Result<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
     let (tcp, source) = listener.accept().await?;
-    let place = match Arc::clone(places).try_acquire_owned() {
-        Ok(place) => place,
-        Err(_) => {
-            let place = Arc::clone(places).acquire_owned();
-            crowded.wait_for(place).await.map_err(io::Error::other)?
-        }
+    let place = if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        place
+    } else {
+        let place = Arc::clone(places).acquire_owned();
+        crowded.wait_for(place).await.map_err(io::Error::other)?
     };
     tcp.set_nodelay(true)?;
     Ok((place, tcp, source))
