@@ -27,6 +27,7 @@ mod reader;
 mod review;
 mod shipping;
 mod store;
+mod telemetry;
 mod trust;
 pub use issuers::{IssuerConfig, KeyLocation, LONGEST_LEEWAY, RoleMapping};
 pub use listeners::{DataPlane, Methods};
@@ -40,6 +41,7 @@ pub use self::{
     review::Review,
     shipping::{Destination, Shipping},
     store::{Store, StoreAddress},
+    telemetry::{Collector, Otlp, Telemetry},
 };
 
 /// Largest configuration file, bytes.
@@ -94,6 +96,8 @@ pub struct Config {
     pub keys: Keys,
     /// How long a review may be overridden.
     pub review: Review,
+    /// Where traces go.
+    pub telemetry: Telemetry,
     /// Who may call.
     pub principals: Vec<PrincipalConfig>,
     /// Whose tokens are believed.
@@ -265,6 +269,7 @@ impl Config {
             .chain(&mut self.authorization.policy)
             .chain(self.audit.ship.iter_mut().flat_map(Shipping::paths))
             .chain(self.store.iter_mut().flat_map(Store::paths))
+            .chain(self.telemetry.otlp.iter_mut().flat_map(Otlp::paths))
         {
             *path = directory.join(&*path);
         }

@@ -27,6 +27,7 @@ use crate::{
 
 pub mod catalogue;
 pub mod history;
+pub mod otlp;
 pub(crate) mod process;
 
 use catalogue::{
@@ -193,6 +194,7 @@ static STAGES: LazyLock<[metrics::Histogram; Stage::ALL.len()]> =
 
 /// Notes an answer that is about to leave.
 pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
+    otlp::answered(trail, disposition);
     let labels = trail.model.as_deref().map(LoadedModel::labels);
     let labels = labels.unwrap_or(&NO_MODEL);
     let action = trail.action.map_or("", Action::as_str);

@@ -23,6 +23,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::{clock, disposition::Code};
 
+pub(crate) mod client;
 mod files;
 mod peer;
 pub use files::TlsSetupError;

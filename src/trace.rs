@@ -12,7 +12,46 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 /// The header.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A place in a trace.
+/// Where a request's span is in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The trace.
+    pub(crate) trace: [u8; 16],
+    /// The request's span.
+    pub(crate) span: [u8; 8],
+    /// The caller's span; none in a trace that begins here.
+    pub(crate) parent: Option<[u8; 8]>,
+}
+
+impl Place {
+    /// Of a request whose caller has no trace: its own random id is the trace's, and `share` of
+    /// these are sampled.
+    pub(crate) fn root(request: &str, share: f64) -> Option<Self> {
+        let trace = digits::<16>(request)?;
+        let (span, rest) = trace.split_first_chunk::<8>()?;
+        let &[a, b, c, d, ..] = rest else {
+            return None;
+        };
+        let drawn = f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0);
+        let drawn_at_all = trace != [0; 16];
+        (drawn_at_all && drawn < share).then_some(Self {
+            trace,
+            span: *span,
+            parent: None,
+        })
+    }
+
+    /// The span of a part of the request: other than its own, and than those of its other parts.
+    pub(crate) fn child(&self, number: u8) -> [u8; 8] {
+        let mut id = self.span;
+        if let Some(last) = id.last_mut() {
+            *last ^= number;
+        }
+        id
+    }
+}
+
+/// A caller's trace, and our span in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     id: [u8; 16],
@@ -50,6 +89,15 @@ impl Trace {
             parent,
             span: digits::<8>(request.get(..16)?)?,
             sampled: flags & 1 == 1,
+        })
+    }
+
+    /// Our span's place, if the caller has its trace sampled.
+    pub(crate) fn sampled_place(&self) -> Option<Place> {
+        self.sampled.then_some(Place {
+            trace: self.id,
+            span: self.span,
+            parent: Some(self.parent),
         })
     }
 
@@ -110,6 +158,21 @@ mod tests {
         let later = "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-fe-more";
         let ours = "00-0af7651916cd43dd8448eb211c80319c-7a09b6f1e49f44b1-00";
         assert_eq!(of(&[later]).as_deref(), Some(ours));
+    }
+
+    #[test]
+    fn a_trace_of_ours_begins_with_the_requests_id_and_a_share_is_sampled() {
+        let root = Place::root(REQUEST, 1.0).unwrap();
+        assert_eq!(hex::encode(root.trace), REQUEST);
+        assert_eq!(
+            (hex::encode(root.span).as_str(), root.parent),
+            (&REQUEST[..16], None)
+        );
+        // 52feea6b is 0.3242 of the way.
+        assert!(Place::root(REQUEST, 0.32).is_none() && Place::root(REQUEST, 0.33).is_some());
+        assert!(Place::root(REQUEST, 0.0).is_none());
+        assert!(Place::root(&"0".repeat(32), 1.0).is_none());
+        assert_ne!(root.child(1), root.child(2));
     }
 
     #[test]

@@ -14,12 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustls::crypto::aws_lc_rs;
 use tokio::sync::watch;
-use ureq::{
-    Agent,
-    tls::{Certificate, RootCerts, TlsConfig, TlsProvider},
-};
 
 use super::keyset::{KeySet, KeySetError, LARGEST, VerifyingKey};
 use crate::{
@@ -281,25 +276,7 @@ impl Fetching {
 }
 
 fn fetch(url: &str, ca: &Path) -> Result<KeySet, String> {
-    let roots = tls::certificates(ca).map_err(|e| e.to_string())?;
-    let roots: Vec<_> = roots
-        .iter()
-        .map(|root| Certificate::from_der(root).to_owned())
-        .collect();
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
-        .build();
-    let agent: Agent = Agent::config_builder()
-        .https_only(true)
-        // The address is the operator's word; nobody else's is followed, and no proxy asked.
-        .max_redirects(0)
-        .proxy(None)
-        .timeout_global(Some(FETCH_TIME))
-        .tls_config(tls)
-        .build()
-        .into();
+    let agent = tls::client::https(ca, None, FETCH_TIME).map_err(|e| e.to_string())?;
     let told = |e: ureq::Error| one_line(&e);
     let mut response = agent
         .get(url)

@@ -11,7 +11,7 @@ use vitalgate::{
     bundle::check_trust,
     config::{Config, Problem},
     error_chain::one_line,
-    fleet,
+    fleet, telemetry,
     tls::{ClientCertificates, ListenerTls},
 };
 
@@ -67,6 +67,11 @@ fn unusable(config: &Config) -> Vec<Problem> {
     }
     if let Some(store) = &config.store
         && let Err(error) = fleet::client(store)
+    {
+        problem(&error);
+    }
+    if let Some(otlp) = &config.telemetry.otlp
+        && let Err(error) = telemetry::otlp::check(otlp)
     {
         problem(&error);
     }

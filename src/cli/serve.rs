@@ -35,7 +35,7 @@ use vitalgate::{
     reload::Watching,
     review::Reviews,
     server::{self, Application, DataPlane, Listener},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, otlp::Export},
     tls::ListenerTls,
 };
 
@@ -105,6 +105,10 @@ pub(crate) fn serve(
     let hardening = Hardening::apply(heap::is_wiped());
     // What is loaded from here on is counted.
     let telemetry = Telemetry::install().map_err(Failure::environment)?;
+    let otlp = config.telemetry.otlp.as_ref();
+    let export = otlp.map(Export::start).transpose();
+    // Ended last: spans of what outlived the drain are sent too.
+    let _export = export.map_err(Failure::environment)?;
     let containment = open_containment(config.admin.as_ref())?;
     // First: from here on its files are watched, and models take their time.
     let access = access_policy(&config)?;

@@ -8,6 +8,7 @@ use toml::{
 
 use super::{
     Authorization, Budgets, Config, DataPlane, Limits, Problem, Review, ServedModel, Store,
+    Telemetry,
     issuers::{self, RawIssuer},
     principals::RawPrincipal,
 };
@@ -28,6 +29,7 @@ const SECTIONS: &[&str] = &[
     "authorization",
     "keys",
     "review",
+    "telemetry",
     "principals",
     "issuers",
 ];
@@ -83,18 +85,10 @@ impl Reader<'_> {
         let data = self.listeners(table);
         let admin = self.admin(table);
         let health = self.section(table, "health", &["listen"]);
-        let limits = if table.contains_key("limits") {
-            self.section(table, "limits", &[])
-        } else {
-            Some(Limits::default())
-        };
-        let budgets = if table.contains_key("budgets") {
-            self.section(table, "budgets", &[])
-        } else {
-            Some(Budgets::default())
-        };
+        let limits = self.optional::<Limits>(table, "limits", &[]);
+        let budgets = self.optional::<Budgets>(table, "budgets", &[]);
+        let needed = ["url", "ca", "password", "replicas"];
         let store = if table.contains_key("store") {
-            let needed = ["url", "ca", "password", "replicas"];
             self.section::<Store>(table, "store", &needed).map(Some)
         } else {
             Some(None)
@@ -102,19 +96,12 @@ impl Reader<'_> {
         let onnxruntime = self.section(table, "onnxruntime", &["execution"]);
         let trust = self.section(table, "trust", &[]);
         let models = self.list::<ServedModel>(table, "models", &["name", "version"]);
-        let authorization = if table.contains_key("authorization") {
-            self.section(table, "authorization", &["policy"])
-        } else {
-            Some(Authorization::default())
-        };
+        let authorization = self.optional::<Authorization>(table, "authorization", &["policy"]);
         let logged = ["directory", "mode", "origin", "key"];
         let audit = self.section(table, "audit", &logged);
         let keys = self.section(table, "keys", &["fleet", "pseudonym"]);
-        let review = if table.contains_key("review") {
-            self.section(table, "review", &[])
-        } else {
-            Some(Review::default())
-        };
+        let review = self.optional::<Review>(table, "review", &[]);
+        let telemetry = self.optional::<Telemetry>(table, "telemetry", &[]);
         let principal = ["name", "roles", "models"];
         // With tokens alone, all callers may get their roles from their issuer.
         let principals = if table.contains_key("principals") || !table.contains_key("issuers") {
@@ -144,6 +131,7 @@ impl Reader<'_> {
         self.check_models(table, &models);
         self.check_audit(table, audit.as_ref());
         self.check_review(table, review.as_ref());
+        self.check_telemetry(table, telemetry.as_ref());
         Some(Config {
             data: data?,
             admin: admin?,
@@ -159,6 +147,7 @@ impl Reader<'_> {
             authorization: authorization?,
             keys: keys?,
             review: review?,
+            telemetry: telemetry?,
             principals,
             issuers,
             document: toml::from_str(self.text).unwrap_or_default(),
@@ -225,6 +214,20 @@ impl Reader<'_> {
                 let message = "data: authentication by jwt needs an issuer: [[issuers]] is missing";
                 self.problem_at_line(listener.line, message);
             }
+        }
+    }
+
+    /// A section that may be left out.
+    fn optional<T: Default + for<'de> Deserialize<'de>>(
+        &mut self,
+        table: &DeTable<'_>,
+        name: &str,
+        required: &[&str],
+    ) -> Option<T> {
+        if table.contains_key(name) {
+            self.section(table, name, required)
+        } else {
+            Some(T::default())
         }
     }
 

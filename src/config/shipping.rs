@@ -1,6 +1,6 @@
 //! `[audit.ship]`: where copies of the log's checkpoints are sent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -67,14 +67,19 @@ impl TryFrom<String> for Destination {
     }
 }
 
+/// Which of a certificate and its key is not there, when the other is.
+pub(super) fn missing_half(certificate: Option<&Path>, key: Option<&Path>) -> Option<&'static str> {
+    match (certificate, key) {
+        (Some(_), None) => Some("key"),
+        (None, Some(_)) => Some("certificate"),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
+}
+
 impl Shipping {
     /// Which of certificate and key is not there, when the other is.
     pub(super) fn missing_half(&self) -> Option<&'static str> {
-        match (&self.certificate, &self.key) {
-            (Some(_), None) => Some("key"),
-            (None, Some(_)) => Some("certificate"),
-            (Some(_), Some(_)) | (None, None) => None,
-        }
+        missing_half(self.certificate.as_deref(), self.key.as_deref())
     }
 
     /// The files it names.

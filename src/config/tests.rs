@@ -11,12 +11,15 @@ mod trust;
 const SAMPLE: &str = include_str!("../../docs/samples/vitalgate.toml");
 
 /// Fields that may be left out, besides the limits.
-const OPTIONAL: [&str; 25] = [
+const OPTIONAL: [&str; 28] = [
     "tenant",
     "override_seconds",
     "connections",
     "spool",
     "segment_bytes",
+    "plaintext",
+    "sample",
+    "queue",
     "library",
     "state",
     "crl",
@@ -142,7 +145,7 @@ fn the_sample_explains_every_field() {
         }
         above = line;
     }
-    assert_eq!(explained.len(), 65);
+    assert_eq!(explained.len(), 68);
 }
 
 #[test]
@@ -158,8 +161,8 @@ fn what_is_not_toml_is_told_by_line() {
 
 #[test]
 fn unknown_sections_and_fields_are_refused() {
-    let message = problem("[health]", "[telemetry]\nlevel = 1\n[health]");
-    assert!(message.contains("unknown section telemetry; known: repository, data, admin, health"));
+    let message = problem("[health]", "[dashboards]\nlevel = 1\n[health]");
+    assert!(message.contains("unknown section dashboards; known: repository, data, admin, health"));
     for (from, to) in [
         ("key = \"server.key\"", "keys = 1\nkey = \"server.key\""),
         (

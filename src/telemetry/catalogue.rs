@@ -288,6 +288,10 @@ catalogue! {
         "Files that were read again",
         "A file that changes";
 
+    Counter TRACE_SPANS = "vitalgate_trace_spans_total" [result],
+        "Spans by what became of them: sent, rejected (by the collector), undelivered (it did not answer), dropped (the queue was full); absent without telemetry.otlp",
+        "A request whose trace is sampled";
+
     // Process
     Gauge HARDENING = "vitalgate_hardening" [measure],
         "1 for each measure against patient data leaving memory that is in force (docs/phi.md)",

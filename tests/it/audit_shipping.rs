@@ -2,12 +2,13 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::Path,
     process::{Child, Command},
 };
 
-use crate::harness::{ICU_PATIENT, Server, Site, Wire, client, post, verify_log, wait_until};
+use crate::harness::{
+    ICU_PATIENT, Server, Site, Wire, client, free_port, post, verify_log, wait_until,
+};
 
 const PREDICT: &str = "/v1/models/icu-mortality/predict";
 
@@ -33,11 +34,6 @@ impl Drop for Collector {
         drop(self.0.kill());
         drop(self.0.wait());
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn ships(kind: &str, to: impl Fn(u16) -> String) {

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command};
 
 use crate::harness::{
-    BINARY, ICU_PATIENT, Server, Site, Wire, admin, client, identity_files, request,
+    BINARY, Collector, ICU_PATIENT, Server, Site, Wire, admin, client, identity_files, request,
 };
 
 /// Values of patients: in no answer either.
@@ -28,6 +28,23 @@ fn absent(what: &str, bytes: &[u8], canaries: &[&str]) {
     let text = String::from_utf8_lossy(bytes);
     for canary in canaries {
         assert!(!text.contains(canary), "{canary} is in {what}");
+    }
+}
+
+/// No value is there as a floating-point number either.
+fn absent_in_binary(what: &str, bytes: &[u8]) {
+    for value in [36.734_921_558_f64, 24.734_921_558, 99.734_921_558] {
+        #[expect(clippy::cast_possible_truncation, reason = "as a network takes it")]
+        let single = (value as f32).to_le_bytes();
+        let double = value.to_le_bytes();
+        for canary in [&single[..], &double] {
+            let mut reversed = canary.to_vec();
+            reversed.reverse();
+            for canary in [canary, &reversed] {
+                let found = bytes.windows(canary.len()).any(|window| window == canary);
+                assert!(!found, "{value} is in {what}");
+            }
+        }
     }
 }
 
@@ -62,7 +79,8 @@ fn patient(from: &str, to: &str) -> String {
 
 #[test]
 fn nothing_kept_or_shown_has_a_patient_in_it() {
-    let site = Site::administrable();
+    let mut site = Site::administrable();
+    let collector = Collector::start(&mut site);
     let mut server = Server::start(&site);
     let clinician = client(&site, "clinician");
     let path = "/v1/models/icu-mortality/predict";
@@ -137,13 +155,11 @@ fn nothing_kept_or_shown_has_a_patient_in_it() {
         assert_eq!(found, expected, "{}", String::from_utf8_lossy(&bytes));
         answers.push(answer);
     }
-    // Not HTTP at all, and a request that breaks off.
+    // A request that breaks off, and what is not HTTP at all.
+    Wire::open(&server, &clinician).send(&predict(path, "", &patient("e", "e"))[..200]);
     let mut wire = Wire::open(&server, &clinician);
     wire.send(b"CANARYPATIENT 734921558\r\nCANARYHEADER\r\n\r\n");
     drop(wire.rest());
-    let mut wire = Wire::open(&server, &clinician);
-    wire.send(&predict(path, "", &patient("e", "e"))[..200]);
-    drop(wire);
     ask_the_admin_plane(&server, &site);
     for answer in &answers {
         absent("an answer", &answer.body, &VALUES);
@@ -162,6 +178,7 @@ fn nothing_kept_or_shown_has_a_patient_in_it() {
         server.log().as_bytes(),
         &[&VALUES[..], &TEXTS].concat(),
     );
+    look_at_the_spans(collector.as_ref(), answers.len());
     let kept = ["audit", "admin", "evidence"].map(|part| absent_below(&site.path().join(part)));
     assert!(kept[0] >= 2 && kept[2] == 2, "{kept:?}");
 }
@@ -234,6 +251,19 @@ fn look_at_the_console(server: &Server, site: &Site) {
             &[&VALUES[..], &TEXTS, &secrets].concat(),
         );
     }
+}
+
+/// What left in spans of these requests and of others, as it came to the collector, and as that
+/// tells it.
+fn look_at_the_spans(collector: Option<&Collector>, requests: usize) {
+    let Some(collector) = collector else { return };
+    let all = [&VALUES[..], &TEXTS].concat();
+    absent("spans", &collector.exported(), &all);
+    absent("the collector", collector.told().as_bytes(), &all);
+    absent_in_binary("spans", &collector.exported());
+    let spans = collector.spans();
+    let of_requests = spans.iter().filter(|span| span.kind.ends_with("SERVER"));
+    assert!(of_requests.count() > requests, "{}", collector.told());
 }
 
 /// Collects evidence in both forms; neither holds a secret. What else they hold is looked at with

@@ -59,6 +59,8 @@ mod metrics;
 #[cfg(test)]
 mod odd_inputs;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod overload;
 #[cfg(test)]
 mod overriding;

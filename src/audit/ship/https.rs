@@ -1,15 +1,9 @@
 //! Posts each checkpoint to an HTTPS address: `text/plain`, the signed note as it is. Any 2xx is
 //! an acknowledgement.
 
-use std::sync::Arc;
+use ureq::Agent;
 
-use rustls::crypto::aws_lc_rs;
-use ureq::{
-    Agent,
-    tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider},
-};
-
-use super::{super::keys::read_secret, PATIENCE};
+use super::PATIENCE;
 use crate::{
     config::Shipping,
     error_chain::one_line,
@@ -23,41 +17,9 @@ pub(super) struct Poster {
 
 impl Poster {
     pub(super) fn new(url: &str, shipping: &Shipping) -> Result<Self, TlsSetupError> {
-        let owned = |chain: Vec<rustls_pki_types::CertificateDer<'static>>| -> Vec<_> {
-            chain
-                .iter()
-                .map(|c| Certificate::from_der(c).to_owned())
-                .collect()
-        };
-        let identity = match (&shipping.certificate, &shipping.key) {
-            (Some(certificate), Some(key)) => {
-                let unusable = |e: String| TlsSetupError::Config(format!("collector key: {e}"));
-                let text = read_secret(key).map_err(|e| unusable(e.to_string()))?;
-                let key = PrivateKey::from_pem(&text).map_err(|e| unusable(e.to_string()))?;
-                let chain = owned(tls::certificates(certificate)?);
-                Some(ClientCert::new_with_certs(&chain, key))
-            }
-            _ => None,
-        };
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(RootCerts::new_with_certs(&owned(tls::certificates(
-                &shipping.ca,
-            )?)))
-            .client_cert(identity)
-            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
-            .build();
-        let agent = Agent::config_builder()
-            .https_only(true)
-            // The address is the operator's word; nobody else's is followed, and no proxy asked.
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_global(Some(PATIENCE))
-            .tls_config(tls)
-            .build()
-            .into();
+        let identity = shipping.certificate.as_deref().zip(shipping.key.as_deref());
         Ok(Self {
-            agent,
+            agent: tls::client::https(&shipping.ca, identity, PATIENCE)?,
             url: url.to_owned(),
         })
     }

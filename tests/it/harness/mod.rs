@@ -3,6 +3,7 @@
 
 mod admin;
 mod book;
+mod collector;
 mod log;
 mod patients;
 mod provider;
@@ -14,6 +15,7 @@ mod wire;
 
 pub(crate) use admin::{admin, change, change_with, identity_files};
 pub(crate) use book::{Book, Record, codes};
+pub(crate) use collector::{Collector, Span};
 pub(crate) use log::{Verdict, log_text, segments, verify_log};
 pub(crate) use patients::{ICU_PATIENT, breast_cancer_patients, icu_patients};
 pub(crate) use provider::IdentityProvider;
@@ -24,7 +26,13 @@ pub(crate) use site::{AUTHORITY, Identity, Site, Validity, model_source, sign_bu
 pub(crate) use tokens::{AUDIENCE, TokenIssuer, now, take_tokens, thumbprint};
 pub(crate) use wire::{Answer, Wire, client, client_at, client_of, post, request};
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
+
+/// A port that nobody listens on, for a program that cannot say which it was given.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
 
 /// Waits until `ready` holds; fails the test after 10 s.
 pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {

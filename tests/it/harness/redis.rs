@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -10,7 +10,7 @@ use std::{
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use tempfile::TempDir;
 
-use super::{Site, wait_until};
+use super::{Site, free_port, wait_until};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -48,9 +48,7 @@ impl Store {
              +expire +sismember +scard +sadd +del\n"
         );
         fs::write(path.join("users.acl"), acl).unwrap();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let mut store = Self {
             directory,
             port,
