@@ -29,10 +29,11 @@ BUDGET = ROOT / "benches/instructions.json"
 BINARY = ROOT / "target/release/vitalgate"
 PATIENT = ROOT / "models/icu-mortality/examples/predicted.json"
 WARM_UP, REQUESTS = 30, 200
-# What a thread is, by a function that only it runs.
+# What a thread is, by a function that only it runs (of what is not found before it): what a thread
+# begins with may be inlined into whatever starts it.
 KINDS = {
     "request": "tokio::runtime::scheduler::multi_thread::worker::Context::run",
-    "inference": "vitalgate::inference::worker::Worker::run",
+    "inference": "vitalgate::inference::",
     "audit": "vitalgate::audit::writer::Writer::run",
 }
 

@@ -20,6 +20,7 @@ mod audit;
 mod authorization;
 mod budgets;
 mod document;
+mod drift;
 mod issuers;
 mod listeners;
 mod principals;
@@ -38,6 +39,7 @@ pub use self::{
     audit::{Audit, AuditMode, Keys},
     authorization::Authorization,
     budgets::{Budget, Budgets, CallerLimits, Patterns, RowsPerDay},
+    drift::Drift,
     review::Review,
     shipping::{Destination, Shipping},
     store::{Store, StoreAddress},
@@ -96,6 +98,8 @@ pub struct Config {
     pub keys: Keys,
     /// How long a review may be overridden.
     pub review: Review,
+    /// What drift remembers over a restart.
+    pub drift: Drift,
     /// Where traces go.
     pub telemetry: Telemetry,
     /// Who may call.
@@ -269,6 +273,7 @@ impl Config {
             .chain(&mut self.authorization.policy)
             .chain(self.audit.ship.iter_mut().flat_map(Shipping::paths))
             .chain(self.store.iter_mut().flat_map(Store::paths))
+            .chain(&mut self.drift.state)
             .chain(self.telemetry.otlp.iter_mut().flat_map(Otlp::paths))
         {
             *path = directory.join(&*path);

@@ -14,7 +14,7 @@
 //! [`LEAST`] rows nothing is said at all: no number, and least of all that there is no drift.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -24,6 +24,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::{bundle::model::ModelSpec, row::Row, screening::ReferenceError};
 
+pub mod keeping;
+mod kept;
 mod population;
 pub mod reference;
 mod report;
@@ -36,7 +38,7 @@ use reference::{Histogram, RawDrift, Reference};
 use report::Judge;
 pub use report::{JointReport, RateReport, SeriesReport, WindowReport};
 pub use shares::{Shares, windows};
-use window::{ENCOUNTERS, SHAPES, Window};
+use window::{Block, ENCOUNTERS, SHAPES, Window};
 
 /// Values below which nothing is reported.
 pub const LEAST: f64 = 20.0;
@@ -269,6 +271,16 @@ impl Monitor {
         }
         drop(state);
         slots.zeroize();
+    }
+
+    /// The blocks of the longest window.
+    fn day<T>(&self, with: impl FnOnce(&mut VecDeque<Block>) -> T) -> T
+    where
+        T: Default,
+    {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let day = state.windows.last_mut();
+        day.map_or_else(T::default, |window| with(window.blocks()))
     }
 
     /// How many comparisons are made in a window.

@@ -47,6 +47,7 @@ pub mod reload;
 pub mod row;
 #[cfg(feature = "tools")]
 pub mod selftest;
+pub mod state_directory;
 pub mod trace;
 pub mod trail;
 mod unique_keys;

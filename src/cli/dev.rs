@@ -241,6 +241,7 @@ fn configuration(arguments: &DevArguments) -> String {
          segment_bytes = 268435456\n\n\
          [keys]\nfleet = \"keys/fleet.key\"\npseudonym = \"keys/pseudonym.key\"\n\n\
          [review]\ntenant = \"dev\"\noverride_seconds = 3600\n\n\
+         [drift]\nstate = \"drift\"\n\n\
          [authorization]\npolicy = \"policy/access.cedar\"\n"
     );
     let models = demo::BUNDLES.map(|(name, version, _)| {

@@ -26,6 +26,7 @@ use vitalgate::{
     connection::Serving,
     containment::Containment,
     deployment::Deployer,
+    drift::keeping::Keeper,
     extraction::Extraction,
     fleet::Fleet,
     inference::{PINNED_SHA256, Runtime, find_library},
@@ -120,6 +121,9 @@ pub(crate) fn serve(
     let (models, deployer) = load_models(&config)?;
     log_authority(&deployer.authority(), &config.trust);
     let deployer = Arc::new(deployer);
+    let state = config.drift.state.as_deref();
+    let keeper = state.map(|state| Keeper::open(state, &models.all()));
+    let keeper = keeper.transpose().map_err(Failure::environment)?;
     log_access(&config, policies, &warnings);
     let identifiers = Identifiers::load(&config.keys.fleet, &config.keys.pseudonym)
         .map_err(Failure::environment)?;
@@ -131,6 +135,7 @@ pub(crate) fn serve(
         .map_err(Failure::environment)?;
     let prepared = Prepared {
         models,
+        keeper,
         deployer: Arc::clone(&deployer),
         containment: Arc::new(containment),
         identity,
@@ -237,6 +242,7 @@ fn open_containment(admin: Option<&AdminPlane>) -> Result<Containment, Failure> 
 /// Everything that was loaded and found good before anything listens.
 struct Prepared {
     models: Models,
+    keeper: Option<Keeper>,
     deployer: Arc<Deployer>,
     containment: Arc<Containment>,
     identity: Identity,
@@ -354,6 +360,10 @@ async fn listen(
         reloads: watching.outcomes().clone(),
     });
     let sharing = share(fleet, &application).await;
+    let counted = Arc::clone(&application);
+    let keeper = prepared.keeper;
+    let keeping = keeper.map(|keeper| keeper.start(move || counted.pipeline.models.all()));
+    let keeping = keeping.transpose().map_err(Failure::environment)?;
     let health = tokio::spawn(server::serve_health(bound.health, Arc::clone(&application)));
     let plane = |listeners, connections| DataPlane {
         listeners,
@@ -385,6 +395,8 @@ async fn listen(
         Arc::clone(&application),
     );
     tokio::join!(data, administrating);
+    // Writes what drift has counted to the end.
+    drop(keeping);
     upkeep.abort();
     sharing.abort();
     // By now it has nobody to tell that the server is going; a kept connection must not hold it.

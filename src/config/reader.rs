@@ -7,7 +7,7 @@ use toml::{
 };
 
 use super::{
-    Authorization, Budgets, Config, DataPlane, Limits, Problem, Review, ServedModel, Store,
+    Authorization, Budgets, Config, DataPlane, Drift, Limits, Problem, Review, ServedModel, Store,
     Telemetry,
     issuers::{self, RawIssuer},
     principals::RawPrincipal,
@@ -29,6 +29,7 @@ const SECTIONS: &[&str] = &[
     "authorization",
     "keys",
     "review",
+    "drift",
     "telemetry",
     "principals",
     "issuers",
@@ -101,6 +102,7 @@ impl Reader<'_> {
         let audit = self.section(table, "audit", &logged);
         let keys = self.section(table, "keys", &["fleet", "pseudonym"]);
         let review = self.optional::<Review>(table, "review", &[]);
+        let drift = self.optional::<Drift>(table, "drift", &[]);
         let telemetry = self.optional::<Telemetry>(table, "telemetry", &[]);
         let principal = ["name", "roles", "models"];
         // With tokens alone, all callers may get their roles from their issuer.
@@ -147,6 +149,7 @@ impl Reader<'_> {
             authorization: authorization?,
             keys: keys?,
             review: review?,
+            drift: drift?,
             telemetry: telemetry?,
             principals,
             issuers,

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::state_directory::DirectoryError;
 
 fn hold(reason: &str) -> Hold {
     Hold {
@@ -43,7 +44,7 @@ fn a_restart_releases_nothing() {
     assert!(
         matches!(
             Containment::open(Some(directory.path())),
-            Err(StateError::InUse(_))
+            Err(StateError::Directory(DirectoryError::InUse(_)))
         ),
         "one server a directory"
     );

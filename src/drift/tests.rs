@@ -9,6 +9,8 @@ use super::{
 };
 use crate::specimens;
 
+mod kept;
+
 const FEATURES: usize = 20;
 const ROWS: usize = 4000;
 

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::telemetry::count;
+
 /// Encounters that a block remembers at most; further ones are counted each time they come.
 pub(super) const ENCOUNTERS: usize = 65_536;
 
@@ -50,13 +52,16 @@ pub(super) const SHAPES: [Shape; 3] = [
     },
 ];
 
-#[derive(Debug)]
-struct Block {
-    began: Duration,
-    rows: u32,
-    counts: Vec<u32>,
+/// Rows of a part of a window.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    pub(super) began: Duration,
+    pub(super) rows: u32,
+    pub(super) counts: Vec<u32>,
     /// Keyed hashes of the encounters that are in it.
-    seen: HashSet<u64>,
+    pub(super) seen: HashSet<u64>,
+    /// How many restarts ago they were counted: 0 by this process.
+    pub(super) restarts: u32,
 }
 
 /// Counts of the last rows, or of the last hours.
@@ -101,7 +106,13 @@ impl Window {
         }
     }
 
-    /// Sums of the slots over all blocks, and how many rows they are of.
+    /// Its blocks, the oldest first.
+    pub(super) fn blocks(&mut self) -> &mut VecDeque<Block> {
+        &mut self.blocks
+    }
+
+    /// Sums of the slots over all blocks, and how many rows they are of. With blocks of several
+    /// processes the sums are so many times less: each may have counted the same patients.
     pub(super) fn sums(&mut self, now: Duration) -> (Vec<f64>, u32) {
         self.roll(now, false);
         let mut sums = vec![0.0; self.slots];
@@ -110,6 +121,13 @@ impl Window {
             rows += block.rows;
             for (sum, count) in sums.iter_mut().zip(&block.counts) {
                 *sum += f64::from(*count);
+            }
+        }
+        let processes: HashSet<u32> = self.blocks.iter().map(|block| block.restarts).collect();
+        if processes.len() > 1 {
+            let share = 1.0 / count(processes.len());
+            for sum in &mut sums {
+                *sum *= share;
             }
         }
         (sums, rows)
@@ -127,17 +145,20 @@ impl Window {
                 while self.blocks.front().is_some_and(|b| b.began < oldest) {
                     self.blocks.pop_front();
                 }
-                (self.blocks.back().is_none_or(|b| b.began < began), began)
+                let last = self.blocks.back();
+                // What another process has counted in this hour stays its own.
+                let due = last.is_none_or(|b| b.began < began || b.restarts > 0);
+                (due, began)
             }
         };
         if full && wanted {
             self.blocks.push_back(Block {
                 began,
-                rows: 0,
                 counts: vec![0; self.slots],
-                seen: HashSet::new(),
+                ..Block::default()
             });
-            while self.blocks.len() > self.shape.blocks {
+            let bounded = matches!(self.shape.block, Length::Rows(_));
+            while bounded && self.blocks.len() > self.shape.blocks {
                 self.blocks.pop_front();
             }
         }

@@ -238,6 +238,9 @@ catalogue! {
     Gauge DRIFT_CUSUM = "vitalgate_drift_cusum_ratio" [model, version, direction],
         "Cumulative sum of the predictions' place in the reference, as a share of its threshold: 1 is an alarm",
         "20 predictions";
+    Counter DRIFT_STATE = "vitalgate_drift_state_total" [result],
+        "Counts that survive a restart: restored (of a model, at the start), refused (the file is damaged or not ours, so that windows begin empty), written, failed; absent without drift.state",
+        "A start; an hour that is over; SIGTERM";
 
     // Audit log
     Gauge AUDIT_HEALTHY = "vitalgate_audit_log_healthy" [],

@@ -1,5 +1,8 @@
 //! A live server says that its patients have changed, and which value it is.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -170,4 +173,92 @@ fn what_an_evaluator_sends_is_not_counted() {
     };
     ward.send(30, None, |_| ());
     assert!(ward.rows().iter().all(|line| line.ends_with(" 0")));
+}
+
+/// What the server counted of the file in its state directory.
+fn state(ward: &Ward, result: &str) -> u64 {
+    let name = format!("vitalgate_drift_state_total{{result=\"{result}\"}} ");
+    let lines = ward.metrics();
+    let count = lines.iter().find_map(|line| line.strip_prefix(&name));
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+/// Rows in the window of a day.
+fn day(ward: &Ward) -> String {
+    let rows = ward.rows();
+    let day = rows.iter().find(|line| line.contains("window=\"24h\""));
+    day.and_then(|line| line.rsplit(' ').next())
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_days_counts_survive_a_restart_and_a_damaged_file_is_not_taken() {
+    let mut ward = Ward::open();
+    let file = ward.site.path().join("drift/drift.json");
+    ward.server.stop();
+    assert!(
+        !file.exists(),
+        "nothing is kept unless a directory is named"
+    );
+    ward.site.config.push_str("[drift]\nstate = \"drift\"\n\n");
+    let restart = |ward: &mut Ward| {
+        ward.server.stop();
+        ward.server = Server::start(&ward.site);
+    };
+    ward.server = Server::start(&ward.site);
+    ward.send(60, None, |observations| {
+        observations["glucose"] = json!(7.25);
+    });
+    assert_eq!(state(&ward, "restored"), 0);
+    restart(&mut ward);
+    assert_eq!((day(&ward).as_str(), state(&ward, "restored")), ("60", 1));
+    let alarms = ward.alarms();
+    assert!(alarms.iter().all(|a| a.contains("24h")), "{alarms:?}");
+    assert!(alarms.iter().any(|a| a.contains("glucose")), "{alarms:?}");
+    ward.send(25, None, |_| ());
+    assert_eq!(day(&ward), "85");
+    restart(&mut ward);
+    assert_eq!(day(&ward), "85");
+
+    // Counts, and nothing of anybody.
+    let good = fs::read_to_string(&file).unwrap();
+    let (line, checksum) = good.split_once('\n').unwrap();
+    let kept: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(kept["models"][0]["model"], "icu-mortality");
+    assert!(checksum.starts_with("sha256 "));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!good.contains("7.25") && !good.contains("e-1"), "{good}");
+    // Killed, it has what was written before.
+    ward.server.signal(Signal::KILL);
+    ward.server.wait();
+    ward.server = Server::start(&ward.site);
+    assert_eq!(day(&ward), "85");
+    ward.server.stop();
+
+    let other = good.replace("icu-mortality", "icu-mortalitz");
+    let signed = |line: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, line.as_bytes());
+        format!("{line}\nsha256 {}\n", hex::encode(digest))
+    };
+    for (bad, refused) in [
+        (good[..good.len() / 2].to_owned(), 1),
+        (other, 1),
+        (String::new(), 1),
+        (signed(&line.replace("\"format\":1", "\"format\":2")), 1),
+        (signed(&line.replace("\"rows\":60", "\"rows\":61")), 1),
+        (signed("{}"), 1),
+        // Of another bundle it is no fault, and not taken either.
+        (signed(&line.replace("\"digest\":\"", "\"digest\":\"0")), 0),
+    ] {
+        fs::write(&file, &bad).unwrap();
+        ward.server = Server::start(&ward.site);
+        assert_eq!(day(&ward), "0", "{bad}");
+        assert_eq!(state(&ward, "refused"), refused, "{bad}");
+        let told = ward.server.log().contains("DRIFT_STATE_REFUSED");
+        assert_eq!(told, refused == 1);
+        ward.send(1, None, |_| ());
+        ward.server.stop();
+    }
 }
