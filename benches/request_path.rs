@@ -58,10 +58,13 @@ fn request_path(c: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    // Within this margin every prediction is looked at.
+    // With this reach every pattern is tried on every prediction.
     let reference = std::fs::read(directory.join("reference.json")).unwrap();
     let mut reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
-    *reference.pointer_mut("/stability/margin").unwrap() = 0.5.into();
+    let pushes = reference.pointer_mut("/stability/pushes").unwrap();
+    for push in pushes.as_array_mut().unwrap() {
+        *push.pointer_mut("/up").unwrap() = 10.into();
+    }
     let fitted = Screen::parse(reference.to_string().as_bytes(), &spec);
     let fitted = fitted.unwrap().unwrap();
     let consensus = || {

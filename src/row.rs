@@ -191,7 +191,7 @@ impl Row {
         clippy::cast_possible_truncation,
         reason = "the networks compute in float32"
     )]
-    pub(crate) fn push(&mut self, signs: &[Vec<i8>], push: impl Fn(usize, f64) -> [f64; 3]) {
+    pub(crate) fn push(&mut self, signs: &[&[i8]], push: impl Fn(usize, f64) -> [f64; 3]) {
         let features = self.values.len();
         self.pushed = vec![0.0; signs.len() * features];
         for (feature, value) in self.values.iter().enumerate() {

@@ -24,7 +24,7 @@ use crate::{
     row::Row,
     screening::{
         Screen,
-        reference::{RawStability, ReferenceError},
+        reference::{RawPush, RawStability, ReferenceError},
     },
 };
 
@@ -34,39 +34,75 @@ pub mod fit;
 /// Patterns evaluated for a row at most.
 pub const MAX_PUSHES: usize = 64;
 
+/// Logits; from a probability of .0001 to .7.
+const MAX_REACH: f64 = 10.0;
+
 /// Fitted patterns of signs, checked.
 #[derive(Clone, Debug)]
-pub struct Pushes {
-    margin: f64,
-    /// For each pattern one of -1, 0, 1 a feature.
-    signs: Vec<Vec<i8>>,
-}
+pub struct Pushes(Vec<RawPush>);
 
 impl Pushes {
     /// Checks what a reference says.
     pub(crate) fn new(raw: &RawStability, features: usize) -> Result<Self, ReferenceError> {
         let invalid = |problem: &str| ReferenceError::invalid("stability", problem);
-        if !(raw.margin > 0.0 && raw.margin <= 0.5) {
-            return Err(invalid("margin must lie above 0 and be at most 0.5"));
-        }
         if raw.pushes.is_empty() || raw.pushes.len() > MAX_PUSHES {
             return Err(invalid("1 to 64 pushes"));
         }
-        let sound = |signs: &Vec<i8>| {
-            signs.len() == features && signs.iter().all(|sign| (-1..=1).contains(sign))
-        };
-        if !raw.pushes.iter().all(sound) {
-            return Err(invalid("each push is one of -1, 0, 1 a feature"));
+        for push in &raw.pushes {
+            let signs = &push.signs;
+            if signs.len() != features || !signs.iter().all(|sign| (-1..=1).contains(sign)) {
+                return Err(invalid("signs must be one of -1, 0, 1 a feature"));
+            }
+            let reaches = [push.up, push.down];
+            if !reaches.iter().all(|r| (0.0..=MAX_REACH).contains(r))
+                || reaches.iter().all(|r| *r <= 0.0)
+            {
+                return Err(invalid("up and down must be 0 to 10 logits, one above 0"));
+            }
         }
-        Ok(Self {
-            margin: raw.margin,
-            signs: raw.pushes.clone(),
+        Ok(Self(raw.pushes.clone()))
+    }
+
+    /// The signs of those patterns that may move a prediction with so much `room` to the edges.
+    fn within(&self, room: Room) -> Vec<&[i8]> {
+        let reaching = self.0.iter().filter(|push| room.reached_by(push));
+        reaching.map(|push| push.signs.as_slice()).collect()
+    }
+}
+
+/// How far the edges of a prediction's band are, in logits: what measurement uncertainty moves is
+/// about as much of a logit anywhere, and less of a probability the smaller that is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) up: f64,
+    pub(crate) down: f64,
+}
+
+impl Room {
+    /// Infinite where the band has no edge.
+    pub(crate) fn of(spec: &ModelSpec, probability: f64) -> Self {
+        let logit = |p: f64| (p / (1.0 - p)).ln();
+        let at = logit(probability);
+        let edges = spec.outcome.bands.iter().filter_map(|band| band.below);
+        let wide = Self {
+            up: f64::INFINITY,
+            down: f64::INFINITY,
+        };
+        edges.fold(wide, |room, edge| match logit(edge) - at {
+            above if above > 0.0 => Self {
+                up: room.up.min(above),
+                ..room
+            },
+            below => Self {
+                down: room.down.min(-below),
+                ..room
+            },
         })
     }
 
-    /// How close to the edge of a band a prediction is looked at, as a probability.
-    pub fn margin(&self) -> f64 {
-        self.margin
+    pub(crate) fn reached_by(self, push: &RawPush) -> bool {
+        let reached = |reach: f64, room: f64| reach > 0.0 && reach >= room;
+        reached(push.up, self.up) || reached(push.down, self.down)
     }
 }
 
@@ -76,14 +112,6 @@ pub(crate) fn push(feature: &Feature, sign: f64, value: f64) -> f64 {
     let uncertainty = feature.uncertainty.as_ref().map_or(0.0, |u| u.at(value));
     let pushed = value + sign * uncertainty;
     pushed.clamp(feature.possible.min, feature.possible.max)
-}
-
-/// How far a probability lies from the nearest edge of a band.
-pub(crate) fn distance(spec: &ModelSpec, probability: f64) -> f64 {
-    let edges = spec.outcome.bands.iter().filter_map(|band| band.below);
-    edges.fold(f64::INFINITY, |least, edge| {
-        least.min((probability - edge).abs())
-    })
 }
 
 /// What became of the stability of a prediction.
@@ -145,7 +173,8 @@ pub async fn check_stability(
             stability,
         });
     };
-    if distance(&spec, *mean.expose()) > pushes.margin {
+    let signs = pushes.within(Room::of(&spec, *mean.expose()));
+    if signs.is_empty() {
         return Ok(Stable {
             row,
             clearance,
@@ -153,7 +182,7 @@ pub async fn check_stability(
             stability: Stability::Holds,
         });
     }
-    let row = pushed(engine, &spec, pushes, row).await;
+    let row = pushed(engine, &spec, &signs, row).await;
     let row = row.map_err(Ended::Unscored)?;
     judge(row, clearance, mean).map_err(Ended::Withheld)
 }
@@ -202,11 +231,11 @@ fn judge(mut row: Box<Row>, mut clearance: Clearance, mean: Phi<f64>) -> Result<
 async fn pushed(
     engine: &Engine<Row>,
     spec: &ModelSpec,
-    pushes: &Pushes,
+    signs: &[&[i8]],
     mut row: Box<Row>,
 ) -> Result<Box<Row>, ScoreError> {
     let imputed = row.imputed;
-    row.push(&pushes.signs, |index, value| {
+    row.push(signs, |index, value| {
         match spec.features.get(index) {
             // What was filled in was not measured.
             Some(feature) if !imputed.contains(index) => {

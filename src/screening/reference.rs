@@ -56,10 +56,20 @@ pub struct RawReference {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawStability {
-    /// How close to an edge a prediction is looked at, as a probability.
-    pub margin: f64,
-    /// For each push one of -1, 0, 1 a feature: times its declared uncertainty.
-    pub pushes: Vec<Vec<i8>>,
+    /// The most useful first.
+    pub pushes: Vec<RawPush>,
+}
+
+/// One pattern, and for whom it is tried.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPush {
+    /// One of -1, 0, 1 a feature: times its declared uncertainty.
+    pub signs: Vec<i8>,
+    /// How far above a prediction the edge of a band may be, in logits; 0 if it moves nobody up.
+    pub up: f64,
+    /// The same below.
+    pub down: f64,
 }
 
 /// The members' disagreement about patients kept aside.

@@ -4,14 +4,15 @@
 //! of the effects of single pushes, then single flips as long as they help. Patients with similar
 //! corners, of those who can be moved, are gathered (k-means), and the majority's signs of each group are a candidate, never
 //! one patient's. Of the candidates those are kept that together move most of the patients who can
-//! be moved, the most useful first.
+//! be moved, the most useful first, each with how far from the edge those patients are whom no
+//! earlier one moves: it need not be tried on others.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::{MAX_PUSHES, distance, push};
+use super::{MAX_PUSHES, Room, push};
 use crate::{
     bundle::model::ModelSpec,
     clinical,
@@ -19,7 +20,7 @@ use crate::{
     inference::{Engine, MemberOutput, ScoreError, Scored},
     row::Row,
     schema,
-    screening::reference::RawStability,
+    screening::reference::{RawPush, RawStability},
 };
 
 mod groups;
@@ -31,8 +32,7 @@ pub use measure::{Edge, Measured};
 
 /// Patients searched at most, drawn from all there are.
 const MOST: usize = 5000;
-/// Of the patients who can be moved, however far from an edge, so many lie within the margin that
-/// is fitted.
+/// Of the patients whom a pattern is kept for, so many lie within its reach.
 const WITHIN: f64 = 0.98;
 /// A pattern is the majority's of at least so many searches.
 const GROUP: usize = 5;
@@ -295,24 +295,13 @@ impl<'a> Networks<'a> {
         if unstable.len() < 2 * GROUP {
             return Err(StabilityError::TooFew);
         }
-        let mut distances: Vec<f64> = unstable
-            .iter()
-            .map(|case| distance(self.spec, case.probability))
-            .collect();
-        distances.sort_by(f64::total_cmp);
-        let margin = quantile(&distances, WITHIN);
-        unstable.retain(|case| distance(self.spec, case.probability) <= margin);
         let mut candidates = groups(&corners, seed);
         candidates.push(usual.iter().map(|s| -s).collect());
         candidates.push(usual);
         candidates.sort();
         candidates.dedup();
         let pushes = self.cover(&unstable, &candidates, most).await?;
-        Ok(RawStability {
-            // As many digits as mean anything.
-            margin: (margin * 1e4).ceil() / 1e4,
-            pushes,
-        })
+        Ok(RawStability { pushes })
     }
 
     /// The candidates that together move most of these cases, the most useful first.
@@ -321,21 +310,24 @@ impl<'a> Networks<'a> {
         cases: &[Case],
         candidates: &[Vec<i8>],
         most: usize,
-    ) -> Result<Vec<Vec<i8>>, ScoreError> {
+    ) -> Result<Vec<RawPush>, ScoreError> {
         let mut moves = vec![Vec::with_capacity(cases.len()); candidates.len()];
         for case in cases {
             let band = self.band(case.probability);
             let probabilities = self.probabilities(case, candidates).await?;
             for (moves, probability) in moves.iter_mut().zip(probabilities) {
-                moves.push(self.band(probability) != band);
+                moves.push(self.band(probability).cmp(&band));
             }
         }
+        let rooms = cases.iter().map(|c| Room::of(self.spec, c.probability));
+        let rooms: Vec<Room> = rooms.collect();
         let mut covered = vec![false; cases.len()];
         let mut chosen = Vec::new();
         while chosen.len() < most.min(MAX_PUSHES) {
-            let gain = |moves: &[bool]| {
+            let gain = |moves: &[Ordering]| {
                 let new = moves.iter().zip(&covered);
-                new.filter(|(moves, covered)| **moves && !**covered).count()
+                new.filter(|(moves, covered)| moves.is_ne() && !**covered)
+                    .count()
             };
             let best = moves
                 .iter()
@@ -344,13 +336,31 @@ impl<'a> Networks<'a> {
             let Some((moves, candidate)) = best.filter(|(moves, _)| gain(moves) > 0) else {
                 break;
             };
-            chosen.push(candidate.clone());
+            let new = || {
+                let new = moves.iter().zip(&rooms).zip(&covered);
+                new.filter(|(_, covered)| !**covered).map(|(new, _)| new)
+            };
+            let up = new().filter(|(moves, _)| moves.is_gt()).map(|(_, r)| r.up);
+            let down = new()
+                .filter(|(moves, _)| moves.is_lt())
+                .map(|(_, r)| r.down);
+            chosen.push(RawPush {
+                signs: candidate.clone(),
+                up: reach(up.collect()),
+                down: reach(down.collect()),
+            });
             for (covered, moved) in covered.iter_mut().zip(moves) {
-                *covered |= moved;
+                *covered |= moved.is_ne();
             }
         }
         Ok(chosen)
     }
+}
+
+/// What most of these are within, with as many digits as mean anything; 0 of none.
+fn reach(mut rooms: Vec<f64>) -> f64 {
+    rooms.sort_by(f64::total_cmp);
+    (quantile(&rooms, WITHIN) * 1e4).ceil() / 1e4
 }
 
 fn set(signs: &mut [i8], index: usize, sign: i8) {

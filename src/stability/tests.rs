@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     inference::Scored,
     schema,
-    screening::reference::RawStability,
+    screening::reference::{RawPush, RawStability},
     specimens::{self, Body},
 };
 
@@ -39,28 +39,76 @@ fn a_push_stays_within_the_uncertainty_and_the_possible() {
 }
 
 #[test]
-fn the_nearest_edge_counts() {
+fn the_edges_of_the_own_band_count() {
     let spec = specimens::icu();
-    for (p, expected) in [(0.05, 0.0), (0.14, 0.01), (0.25, 0.1), (0.99, 0.34)] {
-        assert!((distance(&spec, p) - expected).abs() < 1e-12, "{p}");
+    let logit = |p: f64| (p / (1.0 - p)).ln();
+    for (p, down, up) in [
+        (0.04, None, Some(0.05)),
+        (0.05, Some(0.05), Some(0.15)),
+        (0.14, Some(0.05), Some(0.15)),
+        (0.99, Some(0.65), None),
+    ] {
+        let room = Room::of(&spec, p);
+        let expected =
+            |edge: Option<f64>| edge.map_or(f64::INFINITY, |edge| (logit(edge) - logit(p)).abs());
+        let same = |a: f64, b: f64| (a.is_infinite() && b.is_infinite()) || (a - b).abs() < 1e-12;
+        assert!(
+            same(room.up, expected(up)) && same(room.down, expected(down)),
+            "{p}: {room:?}"
+        );
+    }
+}
+
+#[test]
+fn a_pattern_is_tried_on_those_whom_it_may_move() {
+    let push = |up, down| RawPush {
+        signs: vec![1],
+        up,
+        down,
+    };
+    let pushes = [push(0.2, 0.0), push(0.0, 0.3), push(0.5, 0.4)];
+    let pushes = Pushes::new(
+        &RawStability {
+            pushes: pushes.to_vec(),
+        },
+        1,
+    )
+    .unwrap();
+    for (up, down, tried) in [
+        (f64::INFINITY, f64::INFINITY, 0),
+        (0.6, 0.5, 0),
+        (0.4, f64::INFINITY, 1),
+        (0.2, f64::INFINITY, 2),
+        (f64::INFINITY, 0.3, 2),
+        (f64::INFINITY, 0.0, 2),
+        (0.1, 0.1, 3),
+    ] {
+        assert_eq!(pushes.within(Room { up, down }).len(), tried, "{up} {down}");
     }
 }
 
 #[test]
 fn patterns_are_checked_when_they_are_read() {
-    let raw = |margin, pushes: &[&[i8]]| RawStability {
-        margin,
-        pushes: pushes.iter().map(|p| p.to_vec()).collect(),
+    let raw = |up, down, pushes: &[&[i8]]| RawStability {
+        pushes: pushes
+            .iter()
+            .map(|signs| RawPush {
+                signs: signs.to_vec(),
+                up,
+                down,
+            })
+            .collect(),
     };
-    assert!(Pushes::new(&raw(0.02, &[&[1, -1], &[0, 1]]), 2).is_ok());
+    assert!(Pushes::new(&raw(0.2, 0.0, &[&[1, -1], &[0, 1]]), 2).is_ok());
     for wrong in [
-        raw(0.0, &[&[1, 1]]),
-        raw(f64::NAN, &[&[1, 1]]),
-        raw(0.6, &[&[1, 1]]),
-        raw(0.02, &[]),
-        raw(0.02, &[&[1]]),
-        raw(0.02, &[&[1, 2]]),
-        raw(0.02, &[&[1, 1][..]; 65]),
+        raw(0.0, 0.0, &[&[1, 1]]),
+        raw(f64::NAN, 0.1, &[&[1, 1]]),
+        raw(-0.1, 0.1, &[&[1, 1]]),
+        raw(0.1, 11.0, &[&[1, 1]]),
+        raw(0.2, 0.2, &[]),
+        raw(0.2, 0.2, &[&[1]]),
+        raw(0.2, 0.2, &[&[1, 2]]),
+        raw(0.2, 0.2, &[&[1, 1][..]; 65]),
     ] {
         assert!(Pushes::new(&wrong, 2).is_err(), "{wrong:?}");
     }
@@ -80,7 +128,7 @@ fn judged(
         row.set_output(member, 0, output);
     }
     let mean = consensus::mean(consensus::probabilities(row.outputs()).expose());
-    row.push(&vec![Vec::new(); copies.len()], |_, value| [value; 3]);
+    row.push(&vec![&[][..]; copies.len()], |_, value| [value; 3]);
     for (copy, outputs) in copies.iter().enumerate() {
         for (member, output) in outputs.iter().enumerate() {
             row.set_output(member, copy, *output);

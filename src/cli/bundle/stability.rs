@@ -10,7 +10,7 @@ use vitalgate::{
     bundle::{MODEL_FILE, REFERENCE_FILE, model::ModelSpec, parse_model},
     error_chain::one_line,
     inference::Engine,
-    screening::reference::{RawReference, RawStability},
+    screening::reference::{RawPush, RawReference, RawStability},
     stability::fit::{Copies, Measured, Networks},
     training_data::{Columns, Groups, Table},
 };
@@ -39,7 +39,7 @@ pub(crate) struct StabilityArguments {
     #[arg(long, value_name = "COLUMN=feature", value_delimiter = ',', value_parser = mapping)]
     map: Vec<(String, String)>,
     /// Pushes at most.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=64))]
     pushes: u32,
     /// Of everything random.
     #[arg(long, default_value_t = 1)]
@@ -156,22 +156,25 @@ fn report(
     let of = arguments.member.as_deref().unwrap_or("the whole model");
     if arguments.json {
         let share = measured.as_ref().map(Measured::share);
-        let report = json!({"of": of, "margin": stability.margin,
-            "pushes": stability.pushes.len(), "measured": measured, "share": share});
+        let report = json!({"of": of, "pushes": stability.pushes.len(), "measured": measured, "share": share});
         return print(&report.to_string());
     }
-    let (margin, pushes) = (stability.margin, stability.pushes.len());
+    let most = |reach: fn(&RawPush) -> f64| stability.pushes.iter().map(reach).fold(0.0, f64::max);
     print(&format!(
-        "{of}: {pushes} pushes, within {margin} of the edge of a band"
+        "{of}: {} pushes, within {} below and {} above the edge of a band (logits)",
+        stability.pushes.len(),
+        most(|push| push.up),
+        most(|push| push.down),
     ))?;
     let Some(m) = measured else { return Ok(()) };
     print(&format!(
         "unseen rows           {}\n\
-         within the margin     {}\n\
-         unstable at a corner  {}, {} of them within the margin\n\
+         within reach          {}; {:.1} pushes tried a row, on average over all\n\
+         unstable at a corner  {}, {} of them within reach\n\
          of these named        {} ({:.3})",
         m.rows,
         m.near,
+        m.tried,
         m.unstable,
         m.unstable_near,
         m.named,

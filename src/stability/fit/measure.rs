@@ -6,7 +6,7 @@ use super::{Case, Networks, ROWS, StabilityError, count, narrow, single};
 use crate::{
     inference::ScoreError,
     screening::reference::RawStability,
-    stability::{distance, push},
+    stability::{Room, push},
 };
 
 /// Corners are searched exhaustively for so many features at most.
@@ -17,15 +17,15 @@ pub(super) const MOST_DIMENSIONS: usize = 20;
 pub struct Measured {
     /// Rows that were predicted; every one is searched, however far from an edge.
     pub rows: usize,
-    /// How close to an edge a prediction is looked at.
-    pub margin: f64,
-    /// Patterns evaluated for each of those.
+    /// Patterns there are.
     pub pushes: usize,
-    /// Predictions within the margin.
+    /// Predictions within reach of at least one.
     pub near: usize,
+    /// Patterns tried on a row, on average over all.
+    pub tried: f64,
     /// Predictions whose band is another at some corner.
     pub unstable: usize,
-    /// Of these, predictions within the margin.
+    /// Of these, predictions within reach of a pattern.
     pub unstable_near: usize,
     /// Predictions that the patterns name.
     pub named: usize,
@@ -66,7 +66,6 @@ impl Networks<'_> {
         let edges = self.spec.outcome.bands.iter().filter_map(|band| band.below);
         let mut measured = Measured {
             rows: cases.len(),
-            margin: stability.margin,
             pushes: stability.pushes.len(),
             edges: edges
                 .map(|at| Edge {
@@ -78,11 +77,13 @@ impl Networks<'_> {
         };
         for case in &cases {
             let band = self.band(case.probability);
-            let near = distance(self.spec, case.probability) <= stability.margin;
-            let named = near && {
-                let pushed = self.probabilities(case, &stability.pushes).await?;
-                pushed.iter().any(|p| self.band(*p) != band)
-            };
+            let room = Room::of(self.spec, case.probability);
+            let tried = stability.pushes.iter().filter(|p| room.reached_by(p));
+            let tried: Vec<Vec<i8>> = tried.map(|push| push.signs.clone()).collect();
+            let near = !tried.is_empty();
+            let pushed = self.probabilities(case, &tried).await?;
+            let named = pushed.iter().any(|p| self.band(*p) != band);
+            measured.tried += count(tried.len()) / count(cases.len());
             // The climb finds quickly what the search would find late.
             let unstable = named
                 || self.climb_differs(case, &usual, band).await?
