@@ -41,7 +41,7 @@ use crate::{authn::Presented, phi::scrub::WipingReader, receive::Framing};
 mod crowded;
 #[cfg(feature = "phi-teeth")]
 mod unrecycled;
-pub use crowded::Crowded;
+pub use crowded::{Crowded, Stranger};
 
 /// A session with a client. rustls decrypts in the buffer it reads into, so that is wiped.
 pub type Tls = TlsStream<WipingReader<TcpStream>>;

@@ -156,12 +156,13 @@ async fn accept_all(
         };
         let (tls, serving) = (Arc::clone(&tls), serving.clone());
         let (application, router) = (Arc::clone(&application), router.clone());
+        let stranger = serving.crowded.arrived();
         scrubbed_spawn(&tasks, async move {
             let _place = place;
             let acceptor = TlsAcceptor::from(tls.config());
             let handshake = acceptor.accept(WipingReader::new(tcp));
             let handshake = tokio::time::timeout(serving.head, handshake);
-            let code = match serving.crowded.shake(handshake).await {
+            let code = match stranger.shake(handshake).await {
                 Some(Ok(Ok(stream))) => match presented(&stream, &tls, authentication) {
                     Ok(presented) => {
                         let peer = Peer { presented, source };

@@ -2,7 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -21,14 +24,11 @@ pub struct Crowded {
 }
 
 impl Crowded {
-    /// Runs a handshake, unless its place is needed: then `None`.
-    pub async fn shake<T>(&self, handshake: impl Future<Output = T>) -> Option<T> {
-        let _stranger = Stranger::new(&self.strangers);
-        tokio::select! {
-            biased;
-            done = handshake => Some(done),
-            () = self.strange.notified() => None,
-        }
+    /// Somebody has a place, and has not shaken hands. Counted from here, not from when its task
+    /// first runs: who waits before that has to see it.
+    pub fn arrived(self: &Arc<Self>) -> Stranger {
+        self.strangers.fetch_add(1, Relaxed);
+        Stranger(Arc::clone(self))
     }
 
     /// Ends when the place of a connection without a request is needed.
@@ -57,18 +57,23 @@ impl Crowded {
     }
 }
 
-/// Counted while its handshake goes on.
-struct Stranger<'c>(&'c AtomicUsize);
+/// A connection whose handshake is not finished.
+#[derive(Debug)]
+pub struct Stranger(Arc<Crowded>);
 
-impl<'c> Stranger<'c> {
-    fn new(count: &'c AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
+impl Stranger {
+    /// Runs the handshake, unless its place is needed: then `None`.
+    pub async fn shake<T>(self, handshake: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = handshake => Some(done),
+            () = self.0.strange.notified() => None,
+        }
     }
 }
 
-impl Drop for Stranger<'_> {
+impl Drop for Stranger {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.strangers.fetch_sub(1, Relaxed);
     }
 }
