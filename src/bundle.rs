@@ -47,6 +47,9 @@ pub const MODEL_FILE: &str = "model.json";
 /// What was fitted to the model's patients, within the bundle.
 pub const REFERENCE_FILE: &str = "reference.json";
 
+/// Networks whose run takes no longer are run by the request's own thread.
+const QUICK: Duration = Duration::from_micros(100);
+
 /// Why a model is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -389,7 +392,10 @@ pub fn engine_spec(
         members,
         known_answers,
         execution,
-        limits: inference::Limits::default(),
+        limits: inference::Limits {
+            in_place: QUICK,
+            ..inference::Limits::default()
+        },
         after_run: scrub_stack,
     })
 }

@@ -6,7 +6,8 @@
 //! and a model must reproduce its known answers on the provider it will serve from, alone and in
 //! a full batch, before [`Engine::start`] returns.
 //!
-//! Every session belongs to one thread and is never locked. Rows wait in one bounded queue per
+//! A model has replicas, one a thread. Where its networks are quick, whoever asks runs them on a
+//! replica that is free. Else rows wait in one bounded queue per
 //! model; a thread takes one row, adds whatever else is waiting up to `max_batch`, and runs. A
 //! row that makes a network fail is found by halving the batch, so that its neighbours, who are
 //! other patients, still get their answer.

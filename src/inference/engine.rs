@@ -1,9 +1,10 @@
 //! A loaded model: its replicas, their queue, and the checks it passed before it may serve.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -12,7 +13,11 @@ use super::queue::{NotQueued, Queue};
 use super::runtime::Runtime;
 use super::session::{Execution, Network, Provider};
 use super::spec::{EngineError, EngineSpec, KnownAnswer, MemberSpec};
-use super::worker::{Job, Scored, Worker};
+use super::worker::{Job, Replica, Scored, serve};
+use crate::clock;
+
+/// Runs by which a model shows how quick it is.
+const TRIES: usize = 8;
 
 /// Why a row was not scored. The row is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +41,10 @@ pub enum ScoreError {
 /// A running model. Dropping it ends its threads, after the rows they still hold.
 pub struct Engine<R: Scored> {
     queue: Arc<Queue<R>>,
+    /// One a thread.
+    replicas: Vec<Arc<Mutex<Replica>>>,
+    /// Whether who asks may run the networks.
+    in_place: bool,
     threads: Vec<JoinHandle<()>>,
     stopped: Arc<AtomicBool>,
     provider: Provider,
@@ -60,25 +69,37 @@ impl<R: Scored> Engine<R> {
             Execution::Cpu => Provider::Cpu,
             Execution::Cuda => Provider::Cuda,
         };
-        let workers = (0..spec.limits.threads.get())
-            .map(|_| worker(runtime, spec, provider))
+        let limits = spec.limits;
+        let mut replicas = (0..limits.threads.get())
+            .map(|_| replica(runtime, spec, provider))
             .collect::<Result<Vec<_>, _>>()?;
+        // A GPU is worth waiting for together.
+        let quick = provider == Provider::Cpu && limits.in_place > Duration::ZERO;
+        let in_place = quick
+            && replicas
+                .first_mut()
+                .is_some_and(|replica| fastest_run(replica, spec) <= limits.in_place);
+        let replicas = replicas.into_iter().map(|r| Arc::new(Mutex::new(r)));
 
         let stopped = Arc::new(AtomicBool::new(false));
         let mut engine = Self {
-            queue: Arc::new(Queue::new(spec.limits.queue_rows.get())),
-            threads: Vec::with_capacity(workers.len()),
+            queue: Arc::new(Queue::new(limits.queue_rows.get())),
+            replicas: replicas.collect(),
+            in_place,
+            threads: Vec::with_capacity(limits.threads.get()),
             stopped,
             provider,
             features: spec.features.get(),
         };
         let model = spec.model.replace('\0', "");
-        for (index, worker) in workers.into_iter().enumerate() {
+        let thread_limits = (limits.max_batch.get(), spec.after_run);
+        for (index, replica) in engine.replicas.iter().enumerate() {
+            let replica = Arc::clone(replica);
             let queue = Arc::clone(&engine.queue);
             let stopped = Arc::clone(&engine.stopped);
             let thread = thread::Builder::new()
                 .name(format!("infer{index}-{model}"))
-                .spawn(move || worker.run(&queue, &stopped))?;
+                .spawn(move || serve(&replica, &queue, &stopped, thread_limits))?;
             engine.threads.push(thread);
         }
         Ok(engine)
@@ -86,13 +107,27 @@ impl<R: Scored> Engine<R> {
 
     /// Has `row` (or rows, run together) scored by every member and returns it. Cancel-safe: a row whose caller has gone
     /// is not run.
-    pub async fn score(&self, row: Box<R>) -> Result<Box<R>, ScoreError> {
+    pub async fn score(&self, mut row: Box<R>) -> Result<Box<R>, ScoreError> {
+        let rows = self.admissible(&row)?;
+        // Nobody who waits is overtaken.
+        if self.in_place && self.queue.rows() == 0 {
+            let free = self.replicas.iter().find_map(|r| r.try_lock().ok());
+            if let Some(mut replica) = free {
+                replica.score(&mut [&mut *row], &self.stopped)?;
+                return Ok(row);
+            }
+        }
         let (reply, answer) = oneshot::channel();
-        self.enqueue(row, reply)?;
+        let queued = self.queue.push(Job { row, rows, reply });
+        queued.map_err(|refused| match refused {
+            NotQueued::Full => ScoreError::QueueFull,
+            NotQueued::Closed => ScoreError::Stopped,
+        })?;
         answer.await.map_err(|_| ScoreError::Stopped)
     }
 
-    fn enqueue(&self, row: Box<R>, reply: oneshot::Sender<Box<R>>) -> Result<(), ScoreError> {
+    /// How many rows these are, if they are of this model and it runs.
+    fn admissible(&self, row: &R) -> Result<usize, ScoreError> {
         let found = row.inputs().len();
         if found == 0 || !found.is_multiple_of(self.features) {
             return Err(ScoreError::Width {
@@ -103,12 +138,7 @@ impl<R: Scored> Engine<R> {
         if !self.is_alive() {
             return Err(ScoreError::Stopped);
         }
-        let rows = found / self.features;
-        let queued = self.queue.push(Job { row, rows, reply });
-        queued.map_err(|refused| match refused {
-            NotQueued::Full => ScoreError::QueueFull,
-            NotQueued::Closed => ScoreError::Stopped,
-        })
+        Ok(found / self.features)
     }
 
     /// Where the networks run.
@@ -141,7 +171,11 @@ impl<R: Scored> Drop for Engine<R> {
 }
 
 /// A replica whose every member has given every known answer.
-fn worker(runtime: &Runtime, spec: &EngineSpec, provider: Provider) -> Result<Worker, EngineError> {
+fn replica(
+    runtime: &Runtime,
+    spec: &EngineSpec,
+    provider: Provider,
+) -> Result<Replica, EngineError> {
     let features = spec.features.get();
     let max_batch = spec.limits.max_batch.get();
     let mut networks = Vec::with_capacity(spec.members.len());
@@ -179,15 +213,31 @@ fn worker(runtime: &Runtime, spec: &EngineSpec, provider: Provider) -> Result<Wo
         )?;
         networks.push(network);
     }
-    Ok(Worker {
+    Ok(Replica {
         networks,
         features,
-        max_batch,
-        after_run: spec.after_run,
         batch_rows: spec.batch_rows.clone(),
         batch_duration: spec.batch_duration.clone(),
         packed: Zeroizing::new(Vec::with_capacity(max_batch.saturating_mul(features))),
     })
+}
+
+/// The quickest of some runs of one row on every member: the others were disturbed.
+fn fastest_run(replica: &mut Replica, spec: &EngineSpec) -> Duration {
+    let known = spec.known_answers.iter().cycle().take(TRIES);
+    let runs = known.map(|known| {
+        let started = clock::monotonic();
+        let mut ran = replica
+            .networks
+            .iter_mut()
+            .map(|network| network.run(&known.inputs, |_| {}));
+        if ran.all(|run| run.is_ok()) {
+            started.elapsed()
+        } else {
+            Duration::MAX
+        }
+    });
+    runs.min().unwrap_or(Duration::MAX)
 }
 
 fn check_known(

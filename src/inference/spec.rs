@@ -2,6 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use super::graph::{GraphError, inspect};
 use super::session::{Execution, Provider, SessionError};
@@ -65,6 +66,9 @@ pub struct Limits {
     pub queue_rows: NonZeroUsize,
     /// Threads, each with sessions of its own.
     pub threads: NonZeroUsize,
+    /// A model whose run of one row takes no longer is run by whoever asks, if a replica is free:
+    /// the way to another thread and back would cost more. Zero never.
+    pub in_place: Duration,
 }
 
 impl Default for Limits {
@@ -73,6 +77,7 @@ impl Default for Limits {
             max_batch: NonZeroUsize::MIN.saturating_add(31),
             queue_rows: NonZeroUsize::MIN.saturating_add(1023),
             threads: NonZeroUsize::MIN,
+            in_place: Duration::ZERO,
         }
     }
 }

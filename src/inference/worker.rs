@@ -1,12 +1,14 @@
-//! The thread that owns a replica's networks and runs them on whatever rows are waiting.
+//! A replica of a model's networks, and the thread that runs it on whatever rows are waiting.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::engine::ScoreError;
 use super::queue::Queue;
 use super::session::Network;
 use crate::{
@@ -76,81 +78,95 @@ pub(super) struct Job<R> {
     pub(super) reply: oneshot::Sender<Box<R>>,
 }
 
-/// One thread's networks and its packing buffer.
-pub(super) struct Worker {
+/// One thread's networks and their packing buffer. Whoever finds it free may use it too.
+pub(super) struct Replica {
     pub(super) networks: Vec<Network>,
     pub(super) features: usize,
-    pub(super) max_batch: usize,
-    pub(super) after_run: fn(),
     pub(super) batch_rows: metrics::Histogram,
     pub(super) batch_duration: metrics::Histogram,
     /// `max_batch` rows, allocated once so that it need not move.
     pub(super) packed: Zeroizing<Vec<f32>>,
 }
 
-impl Worker {
-    /// Scores rows until `queue` is closed.
-    ///
-    /// A panic stops the whole engine, since what it left behind is unknown: `stopped` is set and
-    /// the thread lives on only to turn callers away, because a job left in the queue would keep
-    /// its caller waiting and its patient's values in memory.
-    pub(super) fn run<R: Scored>(mut self, queue: &Queue<R>, stopped: &AtomicBool) {
-        let mut batch = Vec::with_capacity(self.max_batch);
-        let mut runs = 0;
-        while let Some(job) = queue.next() {
-            if stopped.load(Ordering::Acquire) {
-                continue;
-            }
-            let mut rows = job.rows;
+/// Scores rows on this thread until `queue` is closed.
+///
+/// A panic stops the whole engine, since what it left behind is unknown: `stopped` is set and
+/// the thread lives on only to turn callers away, because a job left in the queue would keep
+/// its caller waiting and its patient's values in memory.
+pub(super) fn serve<R: Scored>(
+    replica: &Mutex<Replica>,
+    queue: &Queue<R>,
+    stopped: &AtomicBool,
+    (max_batch, after_run): (usize, fn()),
+) {
+    let mut batch = Vec::with_capacity(max_batch);
+    let mut runs = 0;
+    while let Some(job) = queue.next() {
+        if stopped.load(Ordering::Acquire) {
+            continue;
+        }
+        let mut rows = job.rows;
+        batch.push(job);
+        // Rows are counted, not requests: one that brings many leaves less room.
+        while rows < max_batch
+            && let Some(job) = queue.try_next()
+        {
+            rows += job.rows;
             batch.push(job);
-            // Rows are counted, not requests: one that brings many leaves less room.
-            while rows < self.max_batch
-                && let Some(job) = queue.try_next()
-            {
-                rows += job.rows;
-                batch.push(job);
-            }
-            let scored = catch_unwind(AssertUnwindSafe(|| {
-                // A row nobody awaits is not worth running; one of another width (which
-                // `Engine::score` does not admit) would shift its neighbours' values.
-                batch.retain(|job| {
-                    let values = job.row.inputs().len();
-                    !job.reply.is_closed() && values > 0 && values.is_multiple_of(self.features)
-                });
-                let values = batch
-                    .iter()
-                    .map(|job| job.row.inputs().len())
-                    .sum::<usize>();
-                let started = clock::monotonic();
-                self.score(&mut batch);
-                self.batch_rows.record(count(values / self.features));
-                self.batch_duration.record(started.elapsed());
-                runs += 1;
-                // What waits is the next to use this stack.
-                if queue.rows() == 0 || runs >= MOST_RUNS {
-                    runs = 0;
-                    (self.after_run)();
-                }
-            }));
-            if scored.is_err() {
-                stopped.store(true, Ordering::Release);
-                self.packed.zeroize();
-                batch.clear();
-            }
-            for Job { row, reply, .. } in batch.drain(..) {
-                drop(reply.send(row)); // handed back if the caller has just left, and dropped
-            }
+        }
+        // A row nobody awaits is not worth running.
+        batch.retain(|job| !job.reply.is_closed());
+        let mut waiting: Vec<&mut R> = batch.iter_mut().map(|job| &mut *job.row).collect();
+        let scored = lock(replica).score(&mut waiting, stopped);
+        runs += 1;
+        // What waits is the next to use this stack.
+        if queue.rows() == 0 || runs >= MOST_RUNS {
+            runs = 0;
+            after_run();
+        }
+        if scored.is_err() {
+            batch.clear();
+        }
+        for Job { row, reply, .. } in batch.drain(..) {
+            drop(reply.send(row)); // handed back if the caller has just left, and dropped
         }
     }
+}
 
-    // Not inlined, so that `after_run` is called with these frames below its own and can wipe
-    // them.
+/// Never poisoned: [`Replica::score`] lets no panic out.
+fn lock(replica: &Mutex<Replica>) -> MutexGuard<'_, Replica> {
+    replica.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Replica {
+    /// Scores these rows. A panic stops the engine.
+    // Not inlined, so that the stack is wiped with these frames below the caller's.
     #[inline(never)]
-    fn score<R: Scored>(&mut self, batch: &mut [Job<R>]) {
-        for job in &mut *batch {
-            self.packed.extend_from_slice(job.row.inputs());
+    pub(super) fn score<R: Scored>(
+        &mut self,
+        batch: &mut [&mut R],
+        stopped: &AtomicBool,
+    ) -> Result<(), ScoreError> {
+        let scored = catch_unwind(AssertUnwindSafe(|| {
+            let started = clock::monotonic();
+            let rows = self.run(batch);
+            self.batch_rows.record(count(rows));
+            self.batch_duration.record(started.elapsed());
+        }));
+        scored.map_err(|_| {
+            stopped.store(true, Ordering::Release);
+            self.packed.zeroize();
+            ScoreError::Stopped
+        })
+    }
+
+    /// How many rows there were.
+    fn run<R: Scored>(&mut self, batch: &mut [&mut R]) -> usize {
+        for row in &*batch {
+            self.packed.extend_from_slice(row.inputs());
         }
         let features = self.features;
+        let rows = self.packed.len() / features;
         for (member, network) in self.networks.iter_mut().enumerate() {
             score_member(network, member, features, &self.packed, batch);
         }
@@ -158,6 +174,7 @@ impl Worker {
             self.packed.as_mut_slice().zeroize();
         }
         self.packed.clear();
+        rows
     }
 }
 
@@ -168,31 +185,31 @@ fn score_member<R: Scored>(
     member: usize,
     features: usize,
     packed: &[f32],
-    batch: &mut [Job<R>],
+    batch: &mut [&mut R],
 ) {
     if batch.is_empty() {
         return;
     }
     let answered = network.run(packed, |outputs| {
         let mut outputs = outputs.iter();
-        for job in batch.iter_mut() {
-            let rows = job.row.inputs().len() / features;
+        for scored in batch.iter_mut() {
+            let rows = scored.inputs().len() / features;
             for (row, &output) in outputs.by_ref().take(rows).enumerate() {
-                job.row.set_output(member, row, MemberOutput::of(output));
+                scored.set_output(member, row, MemberOutput::of(output));
             }
         }
     });
     if answered.is_ok() {
         return;
     }
-    if let [job] = batch {
-        for row in 0..job.row.inputs().len() / features {
-            job.row.set_output(member, row, MemberOutput::Failed);
+    if let [scored] = batch {
+        for row in 0..scored.inputs().len() / features {
+            scored.set_output(member, row, MemberOutput::Failed);
         }
         return;
     }
     let (left, right) = batch.split_at_mut(batch.len() / 2);
-    let values = left.iter().map(|job| job.row.inputs().len()).sum();
+    let values = left.iter().map(|row| row.inputs().len()).sum();
     let (left_packed, right_packed) = packed.split_at(values);
     score_member(network, member, features, left_packed, left);
     score_member(network, member, features, right_packed, right);
