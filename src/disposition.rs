@@ -153,7 +153,7 @@ codes! {
     ModelQuarantined = "MODEL_QUARANTINED", Refused, 503, "The model has been quarantined by an operator and gives no predictions", "Judge without the model; ask the operator.";
     Overloaded = "OVERLOADED", Refused, 503, "The server has as many requests as it may hold, of this priority or in this time", "Try again after the time in Retry-After.";
     DeadlinePassed = "DEADLINE_PASSED", Refused, 503, "The deadline that the request named has passed before there was an answer", "Try again after the time in Retry-After, or give it more time.";
-    CallerGone = "CALLER_GONE", Refused, 503, "The caller hung up while its request waited for its turn", "None: nobody was answered. The code is in the audit log only.";
+    CallerGone = "CALLER_GONE", Refused, 499, "The caller hung up while its request waited for its turn", "None: nobody was answered. The code, and the status that proxies use for this, are in the audit log only.";
     PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";
     ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
     AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";

@@ -23,10 +23,10 @@ use crate::{
     audit::Identifiers,
     bundle::LoadedModel,
     clock,
-    disposition::{Code, Refusal, ReviewReason, Words},
+    disposition::{Code, Refusal, Rejection, ReviewReason, Words},
     fleet::Fleet,
     row::Row,
-    screening::Screen,
+    screening::{InDistribution, Screen},
     telemetry,
     trail::Trail,
 };
@@ -85,6 +85,35 @@ impl Charged {
     }
 }
 
+/// What is kept of a row that the screens have not seen. Only with what they said, whatever it is,
+/// does it become a [`Query`] that can be charged for: it tells where they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Unscreened {
+    fingerprint: u64,
+    version: u32,
+    embedding: Option<Embedding>,
+}
+
+impl Unscreened {
+    /// With what the screens said.
+    #[must_use]
+    pub fn screened(self, screened: &Result<InDistribution, Rejection>) -> Query {
+        let passed = screened.as_ref().ok();
+        let query = Query {
+            fingerprint: self.fingerprint,
+            version: self.version,
+            embedding: self.embedding,
+            flagged: passed.is_none_or(InDistribution::is_flagged),
+            answered: passed.is_some_and(InDistribution::leads_on),
+        };
+        if passed.is_some_and(InDistribution::is_overridden) {
+            query.overridden()
+        } else {
+            query
+        }
+    }
+}
+
 /// Counts rows against budgets, and looks for patterns in them.
 #[derive(Debug, Default)]
 pub struct Extraction {
@@ -109,7 +138,8 @@ impl Extraction {
     }
 
     /// What is kept of a row: its fingerprint, which is given as the audit log writes it, and its
-    /// embedding where the model has a reference.
+    /// embedding where the model has a reference. It can be charged for once the screens have
+    /// seen it.
     ///
     /// # Errors
     /// `INTERNAL` without a fingerprint: rows that look alike would be free.
@@ -119,7 +149,7 @@ impl Extraction {
         fingerprint: Option<&str>,
         model: &LoadedModel,
         row: &Row,
-    ) -> Result<Query, Code> {
+    ) -> Result<Unscreened, Code> {
         let fingerprint = fingerprint.and_then(short).ok_or(Code::Internal)?;
         let embedding = model.screen().map(|screen| {
             let embedder = self.embedder(identifiers, model, screen);
@@ -134,16 +164,14 @@ impl Extraction {
             });
             embedder.embed(screen, measured)
         });
-        Ok(Query {
+        Ok(Unscreened {
             fingerprint,
             version: model.spec().version,
             embedding,
-            flagged: false,
-            answered: true,
         })
     }
 
-    /// Counts a row, and says how much may be answered.
+    /// Counts a row that was screened, and says how much may be answered.
     ///
     /// # Errors
     /// `BUDGET_EXHAUSTED`, `SLOWED_DOWN` or `CALLER_QUARANTINED`.
@@ -257,10 +285,15 @@ fn note(
     seconds: u64,
     trail: &mut Trail,
 ) {
-    trail.shown.rows = terms.rows.map(|quota| Rows {
+    let until_more = match verdict.outcome {
+        Err((Why::Exhausted, wait)) => wait,
+        _ => DAY - seconds % DAY,
+    };
+    let of_budget = terms.rows.zip(verdict.quota);
+    trail.shown.rows = of_budget.map(|(quota, now)| Rows {
         quota,
-        remaining: quota.saturating_sub(verdict.used),
-        reset: u32::try_from(DAY - seconds % DAY).unwrap_or(u32::MAX),
+        remaining: now.saturating_sub(verdict.used),
+        reset: u32::try_from(until_more).unwrap_or(u32::MAX),
     });
     trail.events = verdict.events;
     trail.step = verdict.step;

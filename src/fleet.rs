@@ -60,9 +60,10 @@ type Tag = [u8; 16];
 pub struct Names {
     day: u64,
     tag: Tag,
-    /// The day's fingerprints; what speaks against the caller; the day's embeddings; the day's
-    /// fingerprints of what was answered in full. As the scripts take them.
-    keys: [String; 4],
+    /// As `enter.lua` takes them.
+    keys: [String; 5],
+    /// Of how many rows of the day the store has no fingerprint.
+    unknown: String,
 }
 
 impl Names {
@@ -187,7 +188,7 @@ impl Fleet {
         let answer: Result<Result<Answer, RedisError>, _> = answer.await;
         match answer {
             Ok(Ok(answer)) => {
-                let said = Said::read(&answer)?;
+                let said = Said::read(&answer, terms)?;
                 if let Said::Verdict(shared) = &said
                     && terms.rows.is_some()
                 {
@@ -313,8 +314,10 @@ impl Fleet {
                 format!("vitalgate:{{{of}}}:rows:{day}"),
                 format!("vitalgate:{{{of}}}:state"),
                 format!("vitalgate:{{{of}}}:seen:{day}"),
-                format!("vitalgate:{{{of}}}:full:{day}"),
+                format!("vitalgate:{{{of}}}:marked:{day}"),
+                format!("vitalgate:{{{of}}}:tried:{day}"),
             ],
+            unknown: format!("vitalgate:{{{of}}}:unknown:{day}"),
         }
     }
 

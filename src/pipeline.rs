@@ -210,19 +210,14 @@ impl Pipeline {
         let mut observed = trail.mark(S::Parse, observed)?;
         observed.prioritize(urgency.priority);
         let observed = self.confirm(trail, &principal, model, observed)?;
-        let mut query = self.extraction.query(
+        let unscreened = self.extraction.query(
             &self.identifiers,
             trail.input.as_deref(),
             model,
             observed.row(),
         )?;
         let screened = screen(trail, model, observed);
-        // Whatever the screens say has to be paid for: it tells where they are.
-        query.flagged = screened.as_ref().map_or(true, InDistribution::is_flagged);
-        query.answered = screened.as_ref().is_ok_and(InDistribution::leads_on);
-        if screened.as_ref().is_ok_and(InDistribution::is_overridden) {
-            query = query.overridden();
-        }
+        let query = unscreened.screened(&screened);
         let charged = self.extraction.charge(&admission, &query, trail).await;
         let charged = trail.mark(S::Charge, charged)?;
         let screened = screened?;

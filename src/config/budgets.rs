@@ -145,6 +145,12 @@ impl Budgets {
     /// with a budget the one with the most rows counts, as with what roles may do.
     pub fn limits(&self, roles: &[Role], own: &Budget) -> CallerLimits {
         let of_roles = self.0.iter().filter(|(role, _)| roles.contains(role));
+        // A record system is limited, whatever it is beside that.
+        let of_roles = of_roles.filter(|(role, budget)| {
+            **role == Role::EhrSystem
+                || !roles.contains(&Role::EhrSystem)
+                || budget.rows_per_day != Some(RowsPerDay::Unlimited)
+        });
         let of_roles = of_roles.map(|(_, budget)| CallerLimits::DEFAULT.with(budget));
         let rows = |limits: &CallerLimits| limits.rows_per_day.limit().map_or(u64::MAX, u64::from);
         let largest = of_roles.max_by_key(rows);
@@ -182,13 +188,16 @@ impl Reader<'_> {
         for (role, budget) in &budgets.0 {
             let at = field(table, "budgets", role.as_str());
             let line = at.map_or(0, |at| self.line(at));
-            self.check_budget(line, &format!("budgets: {}", role.as_str()), budget);
+            let place = format!("budgets: {}", role.as_str());
+            self.check_budget(line, &place, budget);
+            self.check_record_system(line, &place, *role == Role::EhrSystem, budget);
         }
         for principal in principals {
             let (line, name) = (principal.line, format!("principal {}", principal.name));
             self.check_budget(line, &format!("{name}: budget"), &principal.budget);
-            let asked = principal.roles.contains(&Role::EhrSystem)
-                && principal.budget.rows_per_day.is_none();
+            let is_record_system = principal.roles.contains(&Role::EhrSystem);
+            self.check_record_system(line, &name, is_record_system, &principal.budget);
+            let asked = is_record_system && principal.budget.rows_per_day.is_none();
             if asked && !budgets.says_rows(Role::EhrSystem) {
                 self.problem_at_line(line, &missing(&name));
             }
@@ -199,6 +208,20 @@ impl Reader<'_> {
             if maps && !budgets.says_rows(Role::EhrSystem) {
                 self.problem_at_line(issuer.line, &missing(&format!("issuer {}", issuer.name)));
             }
+        }
+    }
+
+    /// What it asks for is a hospital; without a limit its credential is the model.
+    fn check_record_system(
+        &mut self,
+        line: usize,
+        place: &str,
+        is_record_system: bool,
+        budget: &Budget,
+    ) {
+        if is_record_system && budget.rows_per_day == Some(RowsPerDay::Unlimited) {
+            let problem = "rows_per_day of an ehr-system cannot be \"unlimited\"";
+            self.problem_at_line(line, &format!("{place}: {problem}. {RULE}"));
         }
     }
 
@@ -218,7 +241,10 @@ impl Reader<'_> {
 fn missing(whose: &str) -> String {
     format!(
         "{whose}: an ehr-system needs a budget: rows_per_day is missing, here or in \
-         [budgets.ehr-system]. Beds × 24 / hours between scorings × 1.5, so 3600 for 200 beds \
-         scored every 2 hours"
+         [budgets.ehr-system]. {RULE}"
     )
 }
+
+/// How many rows a day are right for a record system.
+const RULE: &str =
+    "Beds × 24 / hours between scorings × 1.5, so 3600 for 200 beds scored every 2 hours";

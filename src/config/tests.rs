@@ -4,6 +4,7 @@ use super::*;
 use crate::authz::Role;
 
 mod audit;
+mod budgets;
 mod identity;
 mod review;
 mod trust;

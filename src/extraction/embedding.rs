@@ -15,10 +15,12 @@
 use aws_lc_rs::hmac;
 use zeroize::Zeroize;
 
-use crate::screening::Screen;
+use crate::{bundle::model::MAX_FEATURES, screening::Screen};
 
 /// Directions, and bits of an embedding.
 const BITS: usize = 256;
+/// Sums that are worked out at a time: as many as processors have registers for.
+const LANES: usize = 32;
 /// Length of an interval: four times the distance that counts as near.
 const STEP: f32 = 2.0;
 /// Even, and above what any sum is below zero (scores end at 8, features at 128): what follows the
@@ -30,7 +32,11 @@ pub(super) const NEAR: u32 = 48;
 
 /// A row as its embedding: 256 bits, wherever it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Embedding(pub [u32; BITS / 32]);
+pub struct Embedding(pub [u64; BITS / 64]);
+
+/// One half of the bits. Of rows far from each other about half of them differ, so that it tells
+/// of nearly all that they are not near.
+pub(super) type Half = [u64; BITS / 128];
 
 impl Embedding {
     /// Bytes in the shared store.
@@ -44,33 +50,32 @@ impl Embedding {
     /// Reads what the shared store keeps.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::LENGTH] = bytes.try_into().ok()?;
-        let mut words = [0; BITS / 32];
-        for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u32::from_be_bytes(*four);
+        let mut words = [0; BITS / 64];
+        for (word, eight) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_be_bytes(*eight);
         }
         Some(Self(words))
     }
 
-    /// Whether two rows of the same day and model are near each other. One half of the bits tells
-    /// of nearly all that are not.
-    pub fn is_near(&self, other: &Self) -> bool {
-        let (half, rest) = self.0.split_at(BITS / 64);
-        let (other_half, other_rest) = other.0.split_at(BITS / 64);
-        let differ = differing(half, other_half);
-        differ <= NEAR && differ + differing(rest, other_rest) <= NEAR
+    /// Both halves.
+    pub(super) fn halves(&self) -> [Half; 2] {
+        let [a, b, c, d] = self.0;
+        [[a, b], [c, d]]
     }
 }
 
-fn differing(some: &[u32], others: &[u32]) -> u32 {
-    let bits = some.iter().zip(others);
-    bits.map(|(a, b)| (a ^ b).count_ones()).sum()
+/// In how many bits two halves differ. Rows are near when both halves together differ in at most
+/// [`NEAR`].
+pub(super) fn differing([a, b]: Half, [c, d]: Half) -> u32 {
+    (a ^ c).count_ones() + (b ^ d).count_ones()
 }
 
 /// Secret directions for one model's features and one day.
 pub struct Embedder {
-    /// For each feature its part of each direction.
-    columns: Vec<[f32; BITS]>,
-    dither: [f32; BITS],
+    features: usize,
+    /// [`LANES`] directions after another, and of these each feature's part.
+    directions: Vec<[f32; LANES]>,
+    dither: [[f32; LANES]; BITS / LANES],
 }
 
 impl std::fmt::Debug for Embedder {
@@ -85,54 +90,78 @@ impl Embedder {
     pub fn new<'a>(key: &hmac::Key, features: impl ExactSizeIterator<Item = &'a str>) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "at most 128 features")]
         let scale = (STEP * (features.len() as f32).sqrt()).recip();
-        let columns = features.map(|name| {
+        let tags = features.map(|name| {
             let mut context = hmac::Context::with_key(key);
             context.update(b"direction ");
             context.update(name.as_bytes());
-            let signs = context.sign();
-            let sign = |bit: usize| signs.as_ref().get(bit / 8).map_or(0, |b| b >> (bit % 8)) & 1;
-            std::array::from_fn(|bit| if sign(bit) == 1 { scale } else { -scale })
+            context.sign()
         });
-        let columns = columns.collect();
-        let mut dither = [0.0; BITS];
-        for (block, part) in (0u8..).zip(dither.chunks_mut(16)) {
+        let tags: Vec<hmac::Tag> = tags.take(MAX_FEATURES).collect();
+        let of = |tag: &hmac::Tag, bit: usize| {
+            let byte = tag.as_ref().get(bit / 8).copied().unwrap_or_default();
+            if byte >> (bit % 8) & 1 == 1 {
+                scale
+            } else {
+                -scale
+            }
+        };
+        let block = |first: usize| {
+            let lanes = move |tag| std::array::from_fn(|lane| of(tag, first + lane));
+            tags.iter().map(lanes)
+        };
+        let directions = (0..BITS).step_by(LANES).flat_map(block).collect();
+        let mut dither = [[0.0; LANES]; BITS / LANES];
+        for (block, part) in (0u8..).zip(dither.as_flattened_mut().chunks_mut(16)) {
             let tag = hmac::sign(key, &[b"dither ".as_slice(), &[block]].concat());
-            for (value, pair) in part.iter_mut().zip(tag.as_ref().chunks_exact(2)) {
-                let pair = pair
-                    .iter()
-                    .fold(0u16, |all, byte| (all << 8) | u16::from(*byte));
-                *value = f32::from(pair) / 65536.0;
+            for (value, pair) in part.iter_mut().zip(tag.as_ref().as_chunks().0) {
+                *value = f32::from(u16::from_be_bytes(*pair)) / 65536.0;
             }
         }
-        Self { columns, dither }
+        Self {
+            features: tags.len(),
+            directions,
+            dither,
+        }
     }
 
     /// The embedding of a row, by the screen's map to normal scores; a value that was not measured
     /// is NaN.
     pub fn embed(&self, screen: &Screen, values: impl IntoIterator<Item = f64>) -> Embedding {
-        let mut sums = self.dither;
-        for ((feature, value), column) in values.into_iter().enumerate().zip(&self.columns) {
+        let mut scores = [0.0; MAX_FEATURES];
+        let scores = scores.get_mut(..self.features).unwrap_or_default();
+        for ((feature, value), score) in values.into_iter().enumerate().zip(&mut *scores) {
             #[expect(clippy::cast_possible_truncation, reason = "scores are float32")]
             let mut value = value as f32;
-            if !value.is_nan()
-                && let Some(mut score) = screen.score(feature, value)
-            {
-                for (sum, direction) in sums.iter_mut().zip(column) {
-                    *sum += score * direction;
-                }
-                score.zeroize();
+            if !value.is_nan() {
+                *score = screen.score(feature, value).unwrap_or_default();
             }
             value.zeroize();
         }
-        let mut words = [0u32; BITS / 32];
-        for (word, sums) in words.iter_mut().zip(sums.chunks(32)) {
-            for (bit, sum) in sums.iter().enumerate() {
-                #[expect(clippy::cast_possible_truncation, reason = "the integer part")]
-                let interval = (sum + ABOVE_ZERO) as i32;
-                *word |= u32::from(interval & 1 == 1) << bit;
+        let mut words = [0; BITS / 64];
+        let blocks = self.directions.chunks(self.features.max(1));
+        for (at, (directions, dither)) in blocks.zip(&self.dither).enumerate() {
+            let bits = parities(directions, scores, *dither);
+            if let Some(word) = words.get_mut(at * LANES / 64) {
+                *word |= u64::from(bits) << (at * LANES % 64);
             }
         }
-        sums.zeroize();
+        scores.zeroize();
         Embedding(words)
     }
+}
+
+/// Of each of these directions whether the interval that the row falls into is odd.
+fn parities(directions: &[[f32; LANES]], scores: &[f32], mut sums: [f32; LANES]) -> u32 {
+    for (score, direction) in scores.iter().zip(directions) {
+        for (sum, part) in sums.iter_mut().zip(direction) {
+            *sum += score * part;
+        }
+    }
+    let bits = sums.iter().enumerate().fold(0, |bits, (lane, sum)| {
+        #[expect(clippy::cast_possible_truncation, reason = "the integer part")]
+        let interval = (sum + ABOVE_ZERO) as i32;
+        bits | u32::from(interval & 1 == 1) << lane
+    });
+    sums.zeroize();
+    bits
 }

@@ -3,7 +3,7 @@
 //! Keyed hashes and sums only, never a row. Exactly the same steps run as a script in the shared
 //! store (`src/fleet/enter.lua`); a test holds one against the other.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     embedding::Embedding,
@@ -30,6 +30,9 @@ const ALARM_STRIKES: f64 = 4.0;
 const MOST_STRIKES: f64 = 24.0;
 /// A slowed caller's rows: one in so many milliseconds, after so many at once.
 const PACE_MS: u64 = 10_000;
+/// Where a server's share of a budget is spent and the shared store is away, it is worth trying
+/// again after so many seconds: the store may be back.
+const APART_SECONDS: u64 = 30;
 /// As many at once.
 const PACE_BURST: u64 = 6;
 const DAY: u64 = 86_400;
@@ -53,8 +56,7 @@ pub struct Query {
 impl Query {
     /// The same row, whose review somebody overrides: it is answered, so it is paid for as a row
     /// of its own and counts among those that are near each other, flagged or not.
-    #[must_use]
-    pub fn overridden(self) -> Self {
+    pub(super) fn overridden(self) -> Self {
         Self {
             fingerprint: !self.fingerprint & asked::FINGERPRINT,
             flagged: false,
@@ -68,9 +70,9 @@ mod asked;
 mod patterns;
 mod sharing;
 
-use asked::Asked;
+use asked::{Asked, TRIED, Tried};
 pub use patterns::Nearby;
-use patterns::Seen;
+use patterns::{Seen, Window};
 use sharing::Apart;
 pub use sharing::{Answer, Argument, Debt, Journal, Places, Said, Shared, Told};
 
@@ -87,16 +89,14 @@ pub struct Ledger {
     /// Names of the store's keys, worked out once a day.
     names: Option<Arc<Names>>,
     rows: Asked,
-    seen: VecDeque<Seen>,
+    seen: Window,
     cusum: f64,
     strikes: f64,
     strikes_at: u64,
     /// When the next row of a slowed caller is due, Unix milliseconds (GCRA's theoretical arrival
     /// time).
     pace: u64,
-    /// The last row that was refused as a near-duplicate, or answered beyond the budget: trying it
-    /// again is not another one.
-    refused: u64,
+    tried: Tried,
     told_exhausted: bool,
     /// The step that operators were last told of.
     told: Step,
@@ -110,36 +110,34 @@ impl Ledger {
         self.turn_day(seconds);
         let before = self.decay(terms.clinical, seconds);
         if terms.effect(before) == Step::Quarantine {
-            return self.verdict(Err((Why::Quarantined, 0)), before, events);
+            return self.verdict(Err((Why::Quarantined, 0)), terms, before, events);
         }
-        // The same row again costs nothing and counts for nothing. What a version answered in full
-        // it answers so again; the rest goes by how far the response is now.
-        if self.rows.has(query) {
-            let detail = if self.rows.has_in_full(query) {
-                Detail::Full
-            } else {
-                terms.effect(before).detail()
-            };
-            return self.verdict(Ok(detail), before, events);
+        // The same row again costs nothing and counts for nothing.
+        let so_far = terms.effect(before).detail();
+        if let Some(detail) = self.rows.again(query, so_far) {
+            return self.verdict(Ok(detail), terms, before, events);
         }
         let exhausted = terms.rows.is_some_and(|limit| self.used() >= limit);
         if exhausted && !std::mem::replace(&mut self.told_exhausted, true) {
             events.insert(Event::Exhausted);
         }
         if exhausted && !pays_with_bands {
-            let until_midnight = DAY - seconds % DAY;
-            return self.verdict(Err((Why::Exhausted, until_midnight)), before, events);
+            let wait = self.until_more(seconds);
+            return self.verdict(Err((Why::Exhausted, wait)), terms, before, events);
+        }
+        if exhausted && self.tried.has(query) {
+            return self.verdict(Ok(so_far.min(Detail::Band)), terms, before, events);
         }
         let slowed = terms.effect(before) >= Step::SlowDown && !pays_with_bands;
         if slowed && let Some(wait) = self.wait(now) {
-            return self.verdict(Err((Why::SlowedDown, wait)), before, events);
+            return self.verdict(Err((Why::SlowedDown, wait)), terms, before, events);
         }
         let nearby = self.nearby(query, terms, seconds);
         let near = self.near_duplicate(&nearby, terms);
+        let refused = near.filter(|_| terms.enforced && !pays_with_bands);
         if near.is_some() {
-            events.insert(Event::NearDuplicate);
-            if query.fingerprint != self.refused {
-                self.refused = query.fingerprint;
+            if !self.tried.has(query) {
+                events.insert(Event::NearDuplicate);
                 self.strike(terms.near_strike);
             }
         } else if self.flag_rate(query, &nearby, terms) {
@@ -147,26 +145,30 @@ impl Ledger {
             self.strike(ALARM_STRIKES);
         }
         let after = self.step(terms.clinical);
-        if let Some(first) = near.filter(|_| terms.enforced && !pays_with_bands) {
+        if exhausted || refused.is_some() {
+            self.tried.insert(query);
+        }
+        if let Some(first) = refused {
             // A second later it is forgotten.
             let wait = (first + terms.window + 1).saturating_sub(seconds).max(1);
-            return self.verdict(Err((Why::NearDuplicate, wait)), after, events);
+            return self.verdict(Err((Why::NearDuplicate, wait)), terms, after, events);
         }
         if slowed {
             self.advance(now);
         }
-        let detail = terms.effect(after).detail();
-        if exhausted || (near.is_some() && terms.enforced) {
-            // The fingerprint is not remembered, or the same row again would be answered in full.
-            if near.is_none()
-                && std::mem::replace(&mut self.refused, query.fingerprint) != query.fingerprint
-            {
-                self.remember_place(query, seconds);
-            }
-            return self.verdict(Ok(detail.min(Detail::Band)), after, events);
+        // A near row of a record system is answered with its band.
+        let capped = near.is_some() && terms.enforced;
+        if !capped {
+            self.remember_place(query, seconds);
         }
-        self.rows.insert(query, detail, terms);
-        self.remember_place(query, seconds);
+        let mut detail = terms.effect(after).detail();
+        if exhausted || capped {
+            detail = detail.min(Detail::Band);
+        }
+        if exhausted {
+            return self.verdict(Ok(detail), terms, after, events);
+        }
+        self.rows.insert(query, detail, capped, terms);
         if terms
             .rows
             .is_some_and(|limit| self.used() == alert_at(limit))
@@ -175,7 +177,7 @@ impl Ledger {
         }
         Verdict {
             charged: true,
-            ..self.verdict(Ok(detail), after, events)
+            ..self.verdict(Ok(detail), terms, after, events)
         }
     }
 
@@ -200,7 +202,9 @@ impl Ledger {
     pub fn pardon(&mut self) -> bool {
         let any = self.strikes > 0.0 || self.cusum > 0.0;
         (self.strikes, self.cusum, self.pace) = (0.0, 0.0, 0);
-        self.seen.clear();
+        self.seen = Window::default();
+        self.tried = Tried::default();
+        self.rows.forget_marks();
         self.journal = Journal::default();
         if let Some(apart) = &mut self.apart {
             apart.strikes = 0.0;
@@ -221,7 +225,8 @@ impl Ledger {
         if day != self.day {
             self.day = day;
             self.rows = Asked::default();
-            self.seen = VecDeque::new();
+            self.seen = Window::default();
+            self.tried = Tried::default();
             (self.elsewhere, self.apart, self.told_exhausted) = (0, None, false);
         }
     }
@@ -249,26 +254,30 @@ impl Ledger {
         (self.pace > allowed).then(|| (self.pace - allowed).div_ceil(1000))
     }
 
+    /// Seconds until a spent budget is worth asking again: until midnight, or until the store, which
+    /// may have more, may be back.
+    fn until_more(&self, seconds: u64) -> u64 {
+        let until_midnight = DAY - seconds % DAY;
+        match self.apart {
+            Some(_) => until_midnight.min(APART_SECONDS),
+            None => until_midnight,
+        }
+    }
+
     fn advance(&mut self, now: u64) {
         self.pace = self.pace.max(now) + PACE_MS;
     }
 
     fn remember_place(&mut self, query: &Query, seconds: u64) {
         if let Some(seen) = Seen::of(query, seconds) {
-            self.keep_place(seen);
+            self.seen.push(seen);
         }
-    }
-
-    fn keep_place(&mut self, seen: Seen) {
-        if self.seen.len() >= EMBEDDINGS {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(seen);
     }
 
     fn verdict(
         &mut self,
         outcome: Result<Detail, (Why, u64)>,
+        terms: &Terms,
         step: Step,
         mut events: Events,
     ) -> Verdict {
@@ -277,6 +286,7 @@ impl Ledger {
             outcome,
             charged: false,
             used: self.used(),
+            quota: terms.rows,
             step,
             events,
         }

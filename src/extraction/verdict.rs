@@ -182,6 +182,8 @@ pub struct Verdict {
     pub charged: bool,
     /// Rows charged today.
     pub used: u32,
+    /// How many may be: the budget; while the shared store is away, up to this server's share.
+    pub quota: Option<u32>,
     /// How far the response is, shadow mode included.
     pub step: Step,
     /// What operators are told.

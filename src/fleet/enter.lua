@@ -1,8 +1,10 @@
 -- One row of one caller and model: src/extraction/ledger.rs, step by step, for all replicas.
 -- KEYS: the day's fingerprints; what speaks against the caller; the day's embeddings; the day's fingerprints
--- of what was answered in full, with the version. Keys of a day end with it; nothing here is a row.
+-- with marks: of a version that answered in full, or BAND; the day's fingerprints that were tried in vain.
+-- Keys of a day end with it; nothing here is a row.
 -- Nothing takes longer when there is more of it, for everybody waits until the script has ended.
 local fingerprint, in_full, embedding = ARGV[1], ARGV[2], ARGV[3]
+local capped = fingerprint .. '\255'
 local flagged, answered = ARGV[4] == '1', ARGV[5] == '1'
 local now, rows, near, window = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local if_flagged, if_passed = tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -12,17 +14,18 @@ local ALARM, PACE, BURST, near_strike = tonumber(ARGV[20]), tonumber(ARGV[21]), 
 -- What the replica compared already: the first `taken` embeddings of the list `epoch`.
 local its_epoch, its_taken = tonumber(ARGV[24]), tonumber(ARGV[25])
 local count, first, again, few = tonumber(ARGV[26]), tonumber(ARGV[27]), ARGV[28] == '1', tonumber(ARGV[29])
+local TRIED = tonumber(ARGV[30])
 local DAY = 86400
 local seconds = math.floor(now / 1000)
 local day = math.floor(seconds / DAY)
-local state = redis.call('HMGET', KEYS[2], 'cusum', 'strikes', 'at', 'pace', 'refused', 'exhausted', 'told', 'epoch', 'from', 'taken')
+local state = redis.call('HMGET', KEYS[2], 'cusum', 'strikes', 'at', 'pace', 'exhausted', 'told', 'epoch', 'from', 'taken')
 local cusum, strikes, at = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or seconds)
-local pace, refused, told = tonumber(state[4] or 0), state[5], tonumber(state[7] or 0)
-local told_exhausted = state[6] == tostring(day)
+local pace, told = tonumber(state[4] or 0), tonumber(state[6] or 0)
+local told_exhausted = state[5] == tostring(day)
 -- Embeddings have numbers: those from `from` up to `taken`, without it, are kept, in as many fields as
 -- there may be. Each is 4 bytes of time, whose lowest bits say whether it was flagged (1) and answered (2),
 -- and 32 of bits. Those from `new` on are not known to the replica.
-local epoch, from, taken, new = tonumber(state[8] or 0), tonumber(state[9] or 0), tonumber(state[10] or 0), nil
+local epoch, from, taken, new = tonumber(state[7] or 0), tonumber(state[8] or 0), tonumber(state[9] or 0), nil
 local used = redis.call('SCARD', KEYS[1])
 local events = 0
 
@@ -44,7 +47,7 @@ end
 local function verdict(why, value, charged, s)
   if s > told then events = bit.bor(events, 16) elseif s < told then events = bit.bor(events, 32) end
   redis.call('HSET', KEYS[2], 'cusum', exact(cusum), 'strikes', exact(strikes), 'at', at, 'pace', exact(pace),
-    'refused', refused or '', 'exhausted', told_exhausted and day or '', 'told', s, 'epoch', exact(epoch), 'from', exact(from), 'taken', exact(taken))
+    'exhausted', told_exhausted and day or '', 'told', s, 'epoch', exact(epoch), 'from', exact(from), 'taken', exact(taken))
   redis.call('EXPIRE', KEYS[2], 3 * DAY)
   if not new then return {why, value, charged, used, s, events, exact(strikes), exact(cusum), 0, 0, ''} end
   return {why, value, charged, used, s, events, exact(strikes), exact(cusum), epoch, taken, table.concat(unknown())}
@@ -55,15 +58,19 @@ strikes = math.max(0, strikes - math.max(0, seconds - at) / 3600)
 at = math.max(at, seconds)
 local before = step()
 if effect(before) == 4 then return verdict(4, 0, 0, before) end
+local so_far = detail(effect(before))
 if redis.call('SISMEMBER', KEYS[1], fingerprint) == 1 then
-  return verdict(0, redis.call('SISMEMBER', KEYS[4], in_full) == 1 and 2 or detail(effect(before)), 0, before)
+  if redis.call('SISMEMBER', KEYS[4], capped) == 1 then return verdict(0, math.min(so_far, 1), 0, before) end
+  return verdict(0, redis.call('SISMEMBER', KEYS[4], in_full) == 1 and 2 or so_far, 0, before)
 end
+local function tried() return redis.call('ZSCORE', KEYS[5], fingerprint) end
 local exhausted = rows >= 0 and used >= rows
 if exhausted and not told_exhausted then
   told_exhausted = true
   events = bit.bor(events, 2)
 end
 if exhausted and not bands then return verdict(1, DAY - seconds % DAY, 0, before) end
+if exhausted and tried() then return verdict(0, math.min(so_far, 1), 0, before) end
 local slowed = effect(before) >= 1 and not bands
 local allowed = now + PACE * (BURST - 1)
 if slowed and pace > allowed then return verdict(3, math.ceil((pace - allowed) / 1000), 0, before) end
@@ -110,10 +117,10 @@ end
 if taken - from >= CROWD then near = near + 1 end
 if taken - from >= MULTITUDE then near = near + 1 end
 local near_duplicate = count > near
+local is_refused = near_duplicate and enforced and not bands
 if near_duplicate then
-  events = bit.bor(events, 4)
-  if fingerprint ~= refused then
-    refused = fingerprint
+  if not tried() then
+    events = bit.bor(events, 4)
     strikes = math.min(strikes + near_strike, 24)
   end
 elseif not (flagged and again) then
@@ -125,9 +132,12 @@ elseif not (flagged and again) then
   end
 end
 local after = step()
-if near_duplicate and enforced and not bands then
-  return verdict(2, math.max(first + window + 1 - seconds, 1), 0, after)
+if (exhausted or is_refused) and not tried() then
+  redis.call('ZADD', KEYS[5], now, fingerprint)
+  redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -TRIED - 1)
+  redis.call('EXPIRE', KEYS[5], 2 * DAY)
 end
+if is_refused then return verdict(2, math.max(first + window + 1 - seconds, 1), 0, after) end
 if slowed then pace = math.max(pace, now) + PACE end
 local answer = detail(effect(after))
 local function remember_place()
@@ -139,13 +149,10 @@ local function remember_place()
   from = math.max(from, taken - MOST)
   new = math.max(new, from)
 end
-if exhausted or (near_duplicate and enforced) then
-  if not near_duplicate and fingerprint ~= refused then
-    refused = fingerprint
-    remember_place()
-  end
-  return verdict(0, math.min(answer, 1), 0, after)
-end
+local is_capped = near_duplicate and enforced
+if not is_capped then remember_place() end
+if exhausted or is_capped then answer = math.min(answer, 1) end
+if exhausted then return verdict(0, answer, 0, after) end
 
 if rows < 0 and used >= UNBUDGETED then
   redis.call('DEL', KEYS[1], KEYS[4])
@@ -153,10 +160,10 @@ end
 redis.call('SADD', KEYS[1], fingerprint)
 used = redis.call('SCARD', KEYS[1])
 redis.call('EXPIRE', KEYS[1], 2 * DAY)
-if answer == 2 and answered then
-  redis.call('SADD', KEYS[4], in_full)
+local mark = is_capped and capped or answer == 2 and answered and in_full
+if mark then
+  redis.call('SADD', KEYS[4], mark)
   redis.call('EXPIRE', KEYS[4], 2 * DAY)
 end
-remember_place()
 if rows >= 0 and used == math.ceil(rows * 4 / 5) then events = bit.bor(events, 1) end
 return verdict(0, answer, 1, after)

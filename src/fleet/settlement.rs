@@ -93,8 +93,8 @@ impl Fleet {
         for (caller, models) in pardons {
             let mut command = redis::cmd("DEL");
             for model in &models {
-                let [_, state, seen, _] = &self.names(&caller, model, day).keys;
-                command.arg(state).arg(seen);
+                let [_, state, seen, marked, tried] = &self.names(&caller, model, day).keys;
+                command.arg(state).arg(seen).arg(marked).arg(tried);
             }
             if !models.is_empty() {
                 command.exec_async(&mut self.connection()).await?;
@@ -178,13 +178,13 @@ impl Fleet {
             });
             for (model, debt) in owed {
                 let names = self.names(account.name(), &model, seconds / DAY);
-                let [rows, state, _, in_full] = &names.keys;
+                let [rows, state, _, marked, _] = &names.keys;
                 let mut rest = debt.rows.as_slice();
                 let used: u32 = loop {
                     let (part, more) = rest.split_at(rest.len().min(SETTLED));
                     rest = more;
                     let mut call = self.settle.prepare_invoke();
-                    call.key(rows).key(state).key(in_full);
+                    call.key(rows).key(state).key(marked).key(&names.unknown);
                     // With the last part, since they are added to what is there.
                     let strikes = if rest.is_empty() {
                         [debt.known, debt.more]
@@ -192,6 +192,7 @@ impl Fleet {
                         [0.0; 2]
                     };
                     call.arg(&strikes).arg(seconds);
+                    call.arg(debt.confirmed).arg(debt.used);
                     for fingerprint in part {
                         call.arg(&fingerprint[..]);
                     }

@@ -74,10 +74,10 @@ impl Seeded {
     fn query(&mut self) -> Query {
         let place = self.below(6);
         let mut of_place = Self(place);
-        let mut bits = [0u32; 8].map(|_| u32::try_from(of_place.next() >> 32).unwrap());
+        let mut bits = [0u64; 4].map(|_| of_place.next());
         for _ in 0..self.below(40) {
             let bit = usize::try_from(self.below(256)).unwrap();
-            bits[bit / 32] ^= 1 << (bit % 32);
+            bits[bit / 64] ^= 1 << (bit % 64);
         }
         let flagged = self.below(4) == 0;
         Query {
@@ -108,13 +108,14 @@ impl Replica<'_> {
             call.key(format!("rows:{run}:{day}"));
             call.key(format!("state:{run}"));
             call.key(format!("seen:{run}:{day}"));
-            call.key(format!("full:{run}:{day}"));
+            call.key(format!("marked:{run}:{day}"));
+            call.key(format!("tried:{run}:{day}"));
             let told = self.ledger.tell(query, terms, attempt, now);
             Ledger::arguments(query, terms, &told, now, &mut |argument| {
                 call.arg(argument);
             });
             let answer: Answer = call.invoke(store).unwrap();
-            match Said::read(&answer).unwrap() {
+            match Said::read(&answer, terms).unwrap() {
                 Said::Behind(places) => {
                     self.behind += 1;
                     self.ledger.catch_up(&places);
@@ -220,7 +221,7 @@ fn a_new_list_of_embeddings_is_noticed() {
         let query = Query {
             fingerprint: row,
             version: 1,
-            embedding: Some(Embedding([7; 8])),
+            embedding: Some(Embedding([7; 4])),
             flagged: false,
             answered: true,
         };

@@ -52,7 +52,7 @@ fn a_thousand_callers_hold_at_most_16_kib_each() {
         for row in 0..rows {
             let bits = std::array::from_fn(|word| {
                 let mixed = (row + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (word as u64) << 17);
-                (mixed >> 29) as u32
+                mixed ^ (mixed >> 29)
             });
             let query = Query {
                 fingerprint: row.wrapping_mul(0xd6e8_feb8_6659_fd93),

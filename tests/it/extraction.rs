@@ -156,7 +156,7 @@ fn predictions_attached_to_reviews_are_counted_among_near_rows() {
 #[test]
 fn a_record_system_beyond_its_budget_has_bands_and_the_record_says_why() {
     let mut site = Site::administrable();
-    let of_role = "[budgets.ehr-system]\nrows_per_day = \"unlimited\"\n\
+    let of_role = "[budgets.ehr-system]\nrows_per_day = 1000000\n\
                    requests_per_second = 1000000\nburst = 1000000\nconcurrent_requests = 1000000\n\
                    patterns = \"shadow\"\n";
     site.configure(of_role, "[budgets.ehr-system]\nrows_per_day = 2\n");

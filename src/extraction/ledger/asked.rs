@@ -1,7 +1,8 @@
-//! The rows of a day that were charged, by fingerprint, and which of them were answered in full.
+//! The rows of a day that were charged, by fingerprint, and how they are answered again; and those
+//! that were tried in vain.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     hash::{BuildHasherDefault, Hash, Hasher},
 };
 
@@ -11,21 +12,27 @@ use crate::extraction::Detail;
 /// The bits of a fingerprint: chance meets twice among 10⁶ rows in 10⁵ days.
 pub(super) const FINGERPRINT: u64 = (1 << 56) - 1;
 
-/// A fingerprint, and below it the version that answered the row in full; 0 if none did. In eight
-/// bytes, because a caller may have thousands.
+/// The mark of a row that is answered with its band at most, whoever asks again.
+const BAND: u8 = u8::MAX;
+/// Rows that are remembered as tried.
+pub(super) const TRIED: usize = 1024;
+
+/// A fingerprint, and below it a mark: the version that answered the row in full, [`BAND`], or 0
+/// for a row whose answer goes by how far the response is. In eight bytes, because a caller may
+/// have thousands.
 #[derive(Clone, Copy, Debug)]
 struct Row(u64);
 
 impl Row {
-    fn new(fingerprint: u64, in_full: u8) -> Self {
-        Self(fingerprint << 8 | u64::from(in_full))
+    fn new(fingerprint: u64, mark: u8) -> Self {
+        Self(fingerprint << 8 | u64::from(mark))
     }
 
     fn fingerprint(self) -> u64 {
         self.0 >> 8
     }
 
-    fn in_full(self) -> u8 {
+    fn mark(self) -> u8 {
         self.0.to_le_bytes()[0]
     }
 }
@@ -76,40 +83,76 @@ impl Asked {
         self.0.is_empty()
     }
 
-    pub(super) fn has(&self, query: &Query) -> bool {
-        self.0.contains(&Row::new(query.fingerprint, 0))
+    /// How a row that was charged is answered again, if it was: what a version answered in full
+    /// it answers so again, what got its band for being near to others gets no more, and the rest
+    /// goes by how far the response is `now`.
+    pub(super) fn again(&self, query: &Query, now: Detail) -> Option<Detail> {
+        let row = self.0.get(&Row::new(query.fingerprint, 0))?;
+        Some(match row.mark() {
+            BAND => now.min(Detail::Band),
+            mark if mark == query.mark() => Detail::Full,
+            _ => now,
+        })
     }
 
-    /// Whether the same version answered it in full.
-    pub(super) fn has_in_full(&self, query: &Query) -> bool {
-        let row = self.0.get(&Row::new(query.fingerprint, 0));
-        row.is_some_and(|row| row.in_full() == query.mark())
-    }
-
-    /// Notes a row that was charged and answered so.
-    pub(super) fn insert(&mut self, query: &Query, detail: Detail, terms: &Terms) {
+    /// Notes a row that was charged and answered so; with its band at most from now on, if it is
+    /// `capped`.
+    pub(super) fn insert(&mut self, query: &Query, detail: Detail, capped: bool, terms: &Terms) {
         if terms.rows.is_none() && self.0.len() >= UNBUDGETED {
             self.0.clear();
         }
-        let in_full = detail == Detail::Full && query.answered;
-        let mark = if in_full { query.mark() } else { 0 };
+        let mark = match detail {
+            _ if capped => BAND,
+            Detail::Full if query.answered => query.mark(),
+            _ => 0,
+        };
         self.0.insert(Row::new(query.fingerprint, mark));
+    }
+
+    /// From now on how every row is answered again goes by how far the response is.
+    pub(super) fn forget_marks(&mut self) {
+        let rows = self.0.drain();
+        self.0 = rows.map(|row| Row::new(row.fingerprint(), 0)).collect();
     }
 
     pub(super) fn fingerprints(&self) -> impl Iterator<Item = u64> {
         self.0.iter().map(|row| row.fingerprint())
     }
 
-    /// Fingerprints with the mark of the version that answered in full, where one did.
-    pub(super) fn in_full(&self) -> impl Iterator<Item = (u64, u8)> {
-        let in_full = self.0.iter().filter(|row| row.in_full() > 0);
-        in_full.map(|row| (row.fingerprint(), row.in_full()))
+    /// Fingerprints with their marks, where they have one.
+    pub(super) fn marked(&self) -> impl Iterator<Item = (u64, u8)> {
+        let marked = self.0.iter().filter(|row| row.mark() > 0);
+        marked.map(|row| (row.fingerprint(), row.mark()))
+    }
+}
+
+/// The rows of a day that were not charged: refused as near-duplicates, or answered beyond the
+/// budget. Trying one again is no other attempt. The last ones, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Tried(VecDeque<u64>);
+
+impl Tried {
+    pub(super) fn has(&self, query: &Query) -> bool {
+        self.0.contains(&query.fingerprint)
+    }
+
+    /// Notes one; whether it is new.
+    pub(super) fn insert(&mut self, query: &Query) -> bool {
+        if self.has(query) {
+            return false;
+        }
+        if self.0.len() >= TRIED {
+            self.0.pop_front();
+        }
+        self.0.push_back(query.fingerprint);
+        true
     }
 }
 
 impl Query {
-    /// Which version is asked, in a byte that is not 0. Of 256 versions a day two look alike.
+    /// Which version is asked, in a byte that is neither 0 nor [`BAND`]. Of 255 versions a day two
+    /// look alike.
     pub(super) fn mark(&self) -> u8 {
-        u8::try_from(self.version % 255 + 1).unwrap_or(u8::MAX)
+        u8::try_from(self.version % 254 + 1).unwrap_or(1)
     }
 }

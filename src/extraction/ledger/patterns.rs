@@ -1,7 +1,12 @@
 //! What one row is beside those before it: near to too many, or one more that is flagged.
 
-use super::{ALARM, CROWD, Ledger, MULTITUDE, Query, Terms};
-use crate::extraction::Embedding;
+use std::collections::VecDeque;
+
+use super::{ALARM, CROWD, EMBEDDINGS, Ledger, MULTITUDE, Query, Terms};
+use crate::extraction::{
+    Embedding,
+    embedding::{Half, NEAR, differing},
+};
 
 /// In a stamp: the row was flagged.
 const FLAGGED: u32 = 1;
@@ -14,6 +19,15 @@ pub(super) struct Seen {
     /// Unix seconds, whose lowest two bits say what the row was.
     at: u32,
     bits: Embedding,
+}
+
+/// The embeddings that are kept, oldest first, in columns: each new row is compared with all of
+/// them, and of most no more than the first half has to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    stamps: VecDeque<u32>,
+    first_halves: VecDeque<Half>,
+    second_halves: VecDeque<Half>,
 }
 
 /// The kept rows that are near to one, of those that matter to it.
@@ -51,6 +65,44 @@ impl Seen {
     }
 }
 
+impl Window {
+    pub(super) fn len(&self) -> usize {
+        self.stamps.len()
+    }
+
+    /// Keeps one more, and at most so many.
+    pub(super) fn push(&mut self, seen: Seen) {
+        if self.len() >= EMBEDDINGS {
+            self.pop();
+        }
+        let [first, second] = seen.bits.halves();
+        self.stamps.push_back(seen.at);
+        self.first_halves.push_back(first);
+        self.second_halves.push_back(second);
+    }
+
+    fn pop(&mut self) {
+        self.stamps.pop_front();
+        self.first_halves.pop_front();
+        self.second_halves.pop_front();
+    }
+
+    /// Looks at the stamps of all that are near to one, oldest first.
+    fn near_to(&self, bits: Embedding, mut look: impl FnMut(u32)) {
+        let [first, second] = bits.halves();
+        let halves = self.first_halves.iter().enumerate();
+        halves.for_each(|(at, half)| {
+            let differ = differing(first, *half);
+            if differ <= NEAR
+                && let (Some(half), Some(stamp)) = (self.second_halves.get(at), self.stamps.get(at))
+                && differ + differing(second, *half) <= NEAR
+            {
+                look(*stamp);
+            }
+        });
+    }
+}
+
 impl Ledger {
     /// Looks at the kept rows that are near. Two kinds matter: answered ones to a row that a
     /// prediction follows, since what comes after another may be its correction; and flagged ones
@@ -61,23 +113,21 @@ impl Ledger {
         let Some(Seen { at: kind, bits }) = Seen::of(query, 0) else {
             return nearby;
         };
-        for seen in self.seen.iter().filter(|seen| seen.at & kind != 0) {
-            if bits.is_near(&seen.bits) {
-                nearby.flagged |= seen.at & kind & FLAGGED != 0;
-                if seen.at & kind & ANSWERED != 0 {
-                    nearby.answered += 1;
-                    nearby.first.get_or_insert(u64::from(seen.at));
-                }
+        self.seen.near_to(bits, |stamp| {
+            nearby.flagged |= stamp & kind & FLAGGED != 0;
+            if stamp & kind & ANSWERED != 0 {
+                nearby.answered += 1;
+                nearby.first.get_or_insert(u64::from(stamp));
             }
-        }
+        });
         nearby
     }
 
     pub(super) fn forget_old(&mut self, terms: &Terms, seconds: u64) {
-        while let Some(oldest) = self.seen.front()
-            && u64::from(oldest.at) + terms.window < seconds
+        while let Some(oldest) = self.seen.stamps.front()
+            && u64::from(*oldest) + terms.window < seconds
         {
-            self.seen.pop_front();
+            self.seen.pop();
         }
     }
 

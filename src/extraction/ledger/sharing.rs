@@ -11,10 +11,14 @@ use redis::{RedisWrite, ToRedisArgs};
 
 use super::{
     ALARM, CROWD, Detail, EMBEDDINGS, Ledger, MULTITUDE, Nearby, PACE_BURST, PACE_MS, Query, Seen,
-    Step, Terms, UNBUDGETED, Verdict, Why,
+    Step, TRIED, Terms, UNBUDGETED, Verdict, Why, Window,
 };
 use crate::{
-    extraction::{DECAY_SECONDS, embedding::NEAR, verdict::Events},
+    extraction::{
+        DECAY_SECONDS,
+        embedding::NEAR,
+        verdict::{Event, Events},
+    },
     fleet::Names,
 };
 
@@ -71,8 +75,9 @@ pub struct Places {
 }
 
 impl Said {
-    /// Reads the script's answer; none when it is not one.
-    pub fn read(answer: &Answer) -> Option<Self> {
+    /// Reads the script's answer about a row that was judged by these terms; none when it is not
+    /// one.
+    pub fn read(answer: &Answer, terms: &Terms) -> Option<Self> {
         let (why, value, charged, used, step, events, strikes, cusum, epoch, taken, new) = answer;
         let new = new.chunks(Seen::LENGTH).map(Seen::read);
         let places = Places {
@@ -100,6 +105,7 @@ impl Said {
                 outcome,
                 charged: *charged == 1,
                 used: *used,
+                quota: terms.rows,
                 step: *Step::ALL.get(usize::from(*step))?,
                 events: Events::from_bits(*events),
             },
@@ -146,14 +152,19 @@ pub(super) struct Apart {
 pub struct Debt {
     /// Fingerprints, as the store keeps them.
     pub rows: Vec<Vec<u8>>,
+    /// Rows that the store had when it was last there, those of other servers among them.
+    pub confirmed: u32,
+    /// Rows that are charged, as far as this server knows. Some that came since may have been
+    /// charged by others before.
+    pub used: u32,
     /// Strikes that the store had, as far as this server knows.
     pub known: f64,
     /// Strikes that came while it was away.
     pub more: f64,
 }
 
-/// As the store keeps a fingerprint; with the version that answered in full behind it, the note
-/// that it did.
+/// As the store keeps a fingerprint, and one with a mark: of the version that answered in full, or
+/// that it gets its band at most.
 fn written(fingerprint: u64, mark: Option<u8>) -> Vec<u8> {
     let mut bytes = fingerprint.to_be_bytes().to_vec();
     bytes.extend(mark);
@@ -229,6 +240,7 @@ impl Ledger {
             told.nearby.first.map_or(-1.0, |first| first as f64),
             flag(told.nearby.flagged),
             f64::from(told.few),
+            TRIED as f64,
         ] {
             take(Argument::Number(number));
         }
@@ -242,7 +254,7 @@ impl Ledger {
         }
         if self.journal.epoch != journal.epoch {
             if self.journal.epoch != 0 {
-                self.seen.clear();
+                self.seen = Window::default();
             }
             self.journal = Journal {
                 taken: 0,
@@ -255,7 +267,7 @@ impl Ledger {
             .iter()
             .skip(usize::try_from(known).unwrap_or(usize::MAX));
         for seen in unknown {
-            self.keep_place(*seen);
+            self.seen.push(*seen);
         }
         self.journal.taken = self.journal.taken.max(journal.taken);
     }
@@ -265,8 +277,20 @@ impl Ledger {
         let seconds = now / 1000;
         self.turn_day(seconds);
         self.forget_old(terms, seconds);
-        if let (true, Ok(detail)) = (shared.verdict.charged, shared.verdict.outcome) {
-            self.rows.insert(query, detail, terms);
+        let verdict = &shared.verdict;
+        match verdict.outcome {
+            Ok(detail) if verdict.charged => {
+                let near = verdict.events.contains(Event::NearDuplicate);
+                let capped = near && terms.enforced;
+                self.rows.insert(query, detail, capped, terms);
+            }
+            Ok(_) if self.rows.again(query, Detail::Full).is_some() => {}
+            // Answered beyond the budget, or by a row that another server charged: then it is
+            // not looked at.
+            Ok(_) | Err((Why::NearDuplicate, _)) => {
+                self.tried.insert(query);
+            }
+            Err(_) => {}
         }
         self.catch_up(&shared.places);
         self.follow(shared.verdict.used);
@@ -324,10 +348,12 @@ impl Ledger {
             None => all,
         };
         let rows = self.rows.fingerprints().map(|row| written(row, None));
-        let in_full = self.rows.in_full();
-        let in_full = in_full.map(|(row, mark)| written(row, Some(mark)));
+        let marked = self.rows.marked();
+        let marked = marked.map(|(row, mark)| written(row, Some(mark)));
         Some(Debt {
-            rows: rows.chain(in_full).collect(),
+            rows: rows.chain(marked).collect(),
+            confirmed: self.confirmed(),
+            used: self.used(),
             known,
             more: all - known,
         })
@@ -335,12 +361,18 @@ impl Ledger {
 
     /// The store has been told, and has so many rows.
     pub fn settled(&mut self, used: u32) {
+        let confirmed = self.confirmed();
         self.apart = None;
-        self.follow(used);
+        self.elsewhere = used.max(confirmed).saturating_sub(self.rows.len());
     }
 
-    /// The store has so many rows, own ones among them.
+    /// The store has so many rows, own ones among them. Within a day there are never fewer than it
+    /// had before.
     fn follow(&mut self, used: u32) {
-        self.elsewhere = used.saturating_sub(self.rows.len());
+        self.elsewhere = used.max(self.used()).saturating_sub(self.rows.len());
+    }
+
+    fn confirmed(&self) -> u32 {
+        self.apart.map_or(self.used(), |apart| apart.used)
     }
 }

@@ -45,7 +45,7 @@ impl Store {
         let acl = format!(
             "user default off\nuser operator on >{PASSWORD} ~* &* +@all\nuser vitalgate on >{PASSWORD} ~vitalgate:* resetchannels -@all \
              +auth +hello +select +ping +eval +evalsha +script|load +hmget +hset +hget +hgetall \
-             +expire +sismember +scard +sadd +del\n"
+             +expire +sismember +scard +sadd +srem +get +set +zadd +zscore +zremrangebyrank +del\n"
         );
         fs::write(path.join("users.acl"), acl).unwrap();
         let port = free_port();

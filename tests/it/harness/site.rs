@@ -319,7 +319,7 @@ fn configuration() -> String {
          key = \"server.key\"\nclient_ca = \"ca.pem\"\nstate = \"admin\"\n\n\
          [health]\nlisten = \"127.0.0.1:0\"\n\n\
          [limits]\nbody_seconds = 10\nconcurrent_requests = 1024\n\n\
-         [budgets.ehr-system]\nrows_per_day = \"unlimited\"\nrequests_per_second = 1000000\n\
+         [budgets.ehr-system]\nrows_per_day = 1000000\nrequests_per_second = 1000000\n\
          burst = 1000000\nconcurrent_requests = 1000000\npatterns = \"shadow\"\n\n\
          [budgets.clinician]\nrows_per_day = \"unlimited\"\nrequests_per_second = 1000000\n\
          burst = 1000000\nconcurrent_requests = 1000000\npatterns = \"shadow\"\n\n\
