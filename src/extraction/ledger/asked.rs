@@ -104,7 +104,7 @@ impl Asked {
         let mark = match detail {
             _ if capped => BAND,
             Detail::Full if query.answered => query.mark(),
-            _ => 0,
+            Detail::Withheld | Detail::Band | Detail::Full => 0,
         };
         self.0.insert(Row::new(query.fingerprint, mark));
     }
