@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod batches;
+mod beside;
 mod columns;
 mod duplicates;
 mod labels;
@@ -136,18 +137,56 @@ pub struct Report {
     pub seed: u64,
     /// The questions, in order.
     pub checks: Vec<Check>,
+    /// What was found in further files, each also beside this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Further>,
+}
+
+/// Another file of rows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Further {
+    /// Its name, without directories.
+    pub file: String,
+    /// What was found in it.
+    pub report: Report,
 }
 
 impl Report {
     /// Whether nothing was found that a person has to look at.
     pub fn passes(&self) -> bool {
-        self.checks.iter().all(|c| c.verdict != Verdict::Found)
+        self.found().is_empty()
     }
 
-    /// Names of the questions that found something.
+    /// Names of the questions that found something in any file, each once.
     pub fn found(&self) -> Vec<&'static str> {
+        let mut found = self.found_here();
+        for name in self.further.iter().flat_map(|f| f.report.found()) {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+        found
+    }
+
+    /// Names of the questions that found something in this file.
+    fn found_here(&self) -> Vec<&'static str> {
         let found = self.checks.iter().filter(|c| c.verdict == Verdict::Found);
         found.map(|c| c.name).collect()
+    }
+
+    /// The questions that found something, by file, in words.
+    pub fn found_in_words(&self) -> String {
+        let here = (!self.passes_here()).then(|| self.found_here().join(", "));
+        let further = self.further.iter().filter(|f| !f.report.passes());
+        let further = further.map(|f| format!("{} in {}", f.report.found().join(", "), f.file));
+        here.into_iter()
+            .chain(further)
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    fn passes_here(&self) -> bool {
+        self.found_here().is_empty()
     }
 
     /// As JSON, always the same bytes for the same report.
@@ -220,7 +259,23 @@ pub fn validate(table: &Table, spec: &ModelSpec, ruler: Option<&Ruler>, seed: u6
             labels::rate(table, &columns, &outcomes),
             labels::conflicts(table, &outcomes),
         ],
+        further: Vec::new(),
     }
+}
+
+/// Looks at a further file's rows in themselves and beside those of the first.
+pub fn validate_beside(
+    first: &Table,
+    further: &Table,
+    spec: &ModelSpec,
+    ruler: Option<&Ruler>,
+    seed: u64,
+) -> Report {
+    let mut report = validate(further, spec, ruler, seed);
+    let columns = |table| columns::Columns::of(table, spec);
+    let beside = beside::check(&columns(first), &columns(further));
+    report.checks.push(beside);
+    report
 }
 
 fn usable(row: &[f64], spec: &ModelSpec) -> bool {

@@ -79,12 +79,20 @@ impl File {
         self.header.split(',').position(|h| h == header).unwrap()
     }
 
-    fn validate(&self, columns: &Headers) -> Report {
+    fn table(&self, columns: &Headers) -> Table {
         let rows: Vec<String> = self.rows.iter().map(|r| r.join(",")).collect();
         let text = format!("{}\n{}\n", self.header, rows.join("\n"));
-        let spec = specimens::icu();
-        let table = Table::read(text.as_bytes(), &spec, columns).unwrap();
-        validate(&table, &spec, None, 1)
+        Table::read(text.as_bytes(), &specimens::icu(), columns).unwrap()
+    }
+
+    fn validate(&self, columns: &Headers) -> Report {
+        validate(&self.table(columns), &specimens::icu(), None, 1)
+    }
+
+    /// Looks at it as at a further file beside the first.
+    fn validate_beside(&self, first: &Self) -> Report {
+        let read = |file: &Self| file.table(&Headers::default());
+        validate_beside(&read(first), &read(self), &specimens::icu(), None, 1)
     }
 
     /// Flips outcomes of these rows.
@@ -305,6 +313,67 @@ fn values_that_few_patients_lack_in_a_row_of_several_are_no_shift() {
         let check = found(&report, "shifted_batches");
         assert_eq!(check.findings[0].features, ["bun"], "{seed}: {report}");
     }
+}
+
+#[test]
+fn a_further_file_is_compared_with_the_first() {
+    let all = File::invented(3000);
+    let (mut first, mut further) = (all.clone(), all.clone());
+    first.rows.truncate(2000);
+    further.rows.drain(..2000);
+    // Other hours: a little lower.
+    further.times("heart_rate", 0..1000, 0.97);
+    let report = further.validate_beside(&first);
+    assert_eq!(
+        found(&report, "unlike_data").verdict,
+        Verdict::Pass,
+        "{report}"
+    );
+
+    let mut shifted = further.clone();
+    shifted.times("sodium", 0..1000, 1.2);
+    let report = shifted.validate_beside(&first);
+    let check = found(&report, "unlike_data");
+    assert_eq!(check.verdict, Verdict::Found, "{report}");
+    assert_eq!(check.findings[0].features, ["sodium"]);
+    assert!(
+        check.findings[0].what.contains("sodium (level +"),
+        "{report}"
+    );
+
+    // What is found in a further file counts for all, and says where.
+    let mut whole = first.validate(&Headers::default());
+    assert!(whole.passes());
+    let before = whole.digest();
+    whole.further.push(Further {
+        file: "later.csv".to_owned(),
+        report,
+    });
+    assert!(!whole.passes() && whole.digest() != before);
+    assert!(whole.found().contains(&"unlike_data"));
+    assert!(whole.found_in_words().ends_with("unlike_data in later.csv"));
+
+    let mut lost = further.clone();
+    let bun = lost.at("bun");
+    for row in lost.rows.iter_mut().step_by(3) {
+        row[bun].clear();
+    }
+    let report = lost.validate_beside(&first);
+    let check = found(&report, "unlike_data");
+    assert!(
+        check.findings[0].what.contains("bun (missingness)"),
+        "{report}"
+    );
+
+    let diastolic = further.at("diastolic_bp");
+    let mut values: Vec<String> = further.rows.iter().map(|r| r[diastolic].clone()).collect();
+    values.rotate_left(331);
+    for (row, value) in further.rows.iter_mut().zip(values) {
+        row[diastolic] = value;
+    }
+    let report = further.validate_beside(&first);
+    let check = found(&report, "unlike_data");
+    assert!(check.findings[0].what.contains("dependence"), "{report}");
 }
 
 #[test]

@@ -8,6 +8,24 @@ use super::{Check, Finding, Report};
 const SHOWN: usize = 20;
 
 pub(super) fn report(report: &Report) -> String {
+    let mut lines = of_file(report);
+    for further in &report.further {
+        lines.push(format!("file       {}", printable(&further.file)));
+        lines.extend(of_file(&further.report));
+    }
+    lines.push(if report.passes() {
+        "result     nothing found that speaks against these rows".to_owned()
+    } else {
+        format!(
+            "result     a person has to look: {}",
+            printable(&report.found_in_words())
+        )
+    });
+    lines.push(format!("report     sha256:{}", report.digest()));
+    lines.join("\n")
+}
+
+fn of_file(report: &Report) -> Vec<String> {
     let mut lines = vec![format!(
         "data       {} rows, {} usable, {} with outcome ({} of them positive)",
         report.rows, report.usable, report.labelled, report.positive
@@ -17,14 +35,7 @@ pub(super) fn report(report: &Report) -> String {
     for check in &report.checks {
         lines.extend(check_lines(check));
     }
-    let found = report.found();
-    lines.push(if found.is_empty() {
-        "result     nothing found that speaks against these rows".to_owned()
-    } else {
-        format!("result     a person has to look: {}", found.join(", "))
-    });
-    lines.push(format!("report     sha256:{}", report.digest()));
-    lines.join("\n")
+    lines
 }
 
 fn check_lines(check: &Check) -> Vec<String> {

@@ -189,6 +189,7 @@ fn record(
         quality: options.quality.as_str().to_owned(),
         templates: options.templates,
         data: Vec::<DataDigest>::new(),
+        unseen: None,
         fit_rows,
         fit_groups,
         calibration_rows,

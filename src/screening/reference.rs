@@ -119,6 +119,9 @@ pub struct FitRecord {
     pub templates: bool,
     /// SHA-256 of each file of rows, in the order given.
     pub data: Vec<DataDigest>,
+    /// The file of patients whom the networks were not trained on, when one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<DataDigest>,
     /// Rows that the distribution was fitted to.
     pub fit_rows: usize,
     /// Patients (or other groups of rows) among them.
@@ -129,7 +132,7 @@ pub struct FitRecord {
     pub screened_out: usize,
     /// Every number here is of at least so many patients.
     pub min_rows: usize,
-    /// What was found when the first file was looked at for signs of tampering.
+    /// What was found when the files were looked at for signs of tampering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<DataValidation>,
 }
@@ -142,7 +145,7 @@ pub struct DataValidation {
     pub report_sha256: String,
     /// The questions that found something; fitting went on knowingly.
     pub found: Vec<String>,
-    /// Rows with a known outcome.
+    /// Rows of the first file with a known outcome.
     pub labelled: usize,
     /// Of these, rows in which it occurred.
     pub positive: usize,

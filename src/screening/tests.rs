@@ -44,6 +44,7 @@ fn reference(rng: &mut ChaCha8Rng) -> RawReference {
             quality: String::new(),
             templates: false,
             data: Vec::new(),
+            unseen: None,
             fit_rows: 0,
             fit_groups: 0,
             calibration_rows: 0,

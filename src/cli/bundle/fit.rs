@@ -115,7 +115,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
     if arguments.drift_only {
         return histograms::replace_in(arguments, &spec, &rows, histograms);
     }
-    let validated = validation::validate(arguments, &spec, &rows.table, networks.as_ref())?;
+    let validated = validation::validate(arguments, &spec, &rows, networks.as_ref())?;
     let budget = budget::divide(&spec, &rows.admitted, rows.table.len(), arguments.alpha)
         .map_err(|reason| Failure::DoesNotHold(anyhow!("{reason}")))?;
     let options = Options {
@@ -137,6 +137,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
     bar.0.finish_and_clear();
     let reference = &mut fitted.reference;
     reference.fit.data = std::mem::take(&mut rows.digests);
+    reference.fit.unseen = rows.unseen.as_ref().map(digest_of);
     reference.fit.validation = Some(validation::record(&validated));
     reference.fit.screened_out = rows.admitted.left_out.iter().map(|(_, count)| count).sum();
     reference.budget = Some(budget);
@@ -176,6 +177,8 @@ struct Rows {
     /// For fitting only.
     more: Vec<Patient>,
     unseen: Option<Table>,
+    /// The files of `more`.
+    further: Vec<Table>,
     digests: Vec<DataDigest>,
 }
 
@@ -186,6 +189,7 @@ impl Rows {
         let table = read_table(&arguments.data, spec, &columns, &mut groups)?;
         let mut admitted = Admitted::of(spec, &table, 0);
         let mut digests = vec![digest_of(&table)];
+        let mut tables = Vec::new();
         let mut more = std::mem::take(&mut admitted.partial);
         (columns.label, columns.batch) = (None, None);
         for (path, file) in arguments.more.iter().zip(1..) {
@@ -193,6 +197,7 @@ impl Rows {
             let rows = Admitted::of(spec, &further, file);
             more.extend(rows.passing.into_iter().chain(rows.partial));
             digests.push(digest_of(&further));
+            tables.push(further);
         }
         if let Some(known) = table.groups() {
             // A patient who is not in --data may be one that was kept for testing.
@@ -208,6 +213,7 @@ impl Rows {
             admitted,
             more,
             unseen: unseen.transpose()?,
+            further: tables,
             digests,
         })
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use vitalgate::{
+    error_chain::printable,
     intake::Report,
     screening::{
         fit::{Admitted, Earlier},
@@ -96,11 +97,11 @@ impl fmt::Display for Fit<'_> {
             write!(f, " ({} rows)", record.calibration_rows)?;
         }
         writeln!(f, ", alpha {}", reference.calibration.alpha)?;
-        let found = self.validated.found();
-        let found = if found.is_empty() {
+        let found = if self.validated.passes() {
             "no sign of tampering".to_owned()
         } else {
-            format!("ALLOWED all the same: {}", found.join(", "))
+            let found = self.validated.found_in_words();
+            format!("ALLOWED all the same: {}", printable(&found))
         };
         writeln!(
             f,

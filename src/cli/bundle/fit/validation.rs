@@ -1,25 +1,58 @@
-//! Nothing is fitted to rows that may have been tampered with, unless somebody says so.
+//! Nothing is fitted to rows that may have been tampered with, in any of the files, unless somebody
+//! says so.
+
+use std::path::Path;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use vitalgate::{
     bundle::model::ModelSpec,
-    intake::{self, Report},
+    intake::{self, Further, Report},
     screening::reference::DataValidation,
-    training_data::Table,
+    training_data::{Columns, Groups, Table},
 };
 
-use super::{Failure, FitArguments, Networks, print};
+use super::{Failure, FitArguments, Networks, Rows, print, read_table};
 
 /// Looks at the rows; with findings and no `--allow`, prints the report and ends.
 pub(super) fn validate(
     arguments: &FitArguments,
     spec: &ModelSpec,
-    table: &Table,
+    rows: &Rows,
     networks: Option<&Networks>,
 ) -> Result<Report, Failure> {
+    let table = &rows.table;
     let ruler = networks.map(|n| n.ruler(table)).transpose()?;
-    let report = intake::validate(table, spec, ruler.as_ref(), arguments.seed);
+    let mut report = intake::validate(table, spec, ruler.as_ref(), arguments.seed);
+    let mut beside = |path: &Path, further: &Table| -> Result<(), Failure> {
+        let networks = networks.filter(|_| further.labels().is_some());
+        let ruler = networks.map(|n| n.ruler(further)).transpose()?;
+        let seed = arguments.seed;
+        let found = intake::validate_beside(table, further, spec, ruler.as_ref(), seed);
+        report.further.push(Further {
+            file: path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            report: found,
+        });
+        Ok(())
+    };
+    for (path, further) in arguments.more.iter().zip(&rows.further) {
+        beside(path, further)?;
+    }
+    if let (Some(path), Some(unseen)) = (&arguments.unseen, &rows.unseen) {
+        // It need not say whose each row is; where it does, that counts.
+        let columns = Columns {
+            group: arguments.columns.columns().group,
+            ..arguments.columns.further()
+        };
+        let grouped = columns.group.is_some();
+        let grouped = grouped.then(|| read_table(path, spec, &columns, &mut Groups::default()));
+        match grouped {
+            Some(Ok(grouped)) => beside(path, &grouped)?,
+            _ => beside(path, unseen)?,
+        }
+    }
     if report.passes() || arguments.allow {
         return Ok(report);
     }
@@ -31,7 +64,7 @@ pub(super) fn validate(
     Err(Failure::DoesNotHold(anyhow!(
         "{}: nothing fitted: a person has to look at {}; --allow goes on all the same",
         arguments.data.display(),
-        report.found().join(", ")
+        report.found_in_words()
     )))
 }
 
@@ -47,5 +80,5 @@ pub(super) fn record(report: &Report) -> DataValidation {
 
 /// What the command says of it.
 pub(super) fn summary(report: &Report) -> Value {
-    json!({"found": report.found(), "report_sha256": report.digest(), "checks": report.checks})
+    json!({"found": report.found(), "report_sha256": report.digest(), "checks": report.checks, "further": report.further})
 }
