@@ -115,6 +115,7 @@ pub(super) fn rate(table: &Table, columns: &Columns, outcomes: &Outcomes) -> Che
         ));
     }
     let mut findings = Vec::new();
+    findings.extend(only_one(&known));
     let tests = series.len() as f64;
     for (what, values) in &series {
         let Some(stretch) = scan_known(columns, &known, values).filter(|s| s.p * tests < ALPHA)
@@ -150,7 +151,10 @@ pub(super) fn rate(table: &Table, columns: &Columns, outcomes: &Outcomes) -> Che
         labels.header,
         100.0 * ratio(known.iter().filter(|k| k.1).count(), known.len()),
         known.len(),
-        findings.len()
+        findings
+            .iter()
+            .filter(|f| f.between.is_some() || f.batch.is_some())
+            .count()
     );
     let verdict = if findings.is_empty() {
         Verdict::Pass
@@ -158,6 +162,24 @@ pub(super) fn rate(table: &Table, columns: &Columns, outcomes: &Outcomes) -> Che
         Verdict::Found
     };
     Check::new(NAME, verdict, summary).with(findings)
+}
+
+/// Every row has the same outcome: there is nothing to learn from, or somebody wrote it.
+fn only_one(known: &[(usize, bool)]) -> Option<Finding> {
+    let positive = known.iter().filter(|k| k.1).count();
+    let same = positive == 0 || positive == known.len();
+    (same && known.len() >= FEW).then(|| Finding {
+        what: format!(
+            "all {} rows have the same outcome, {}",
+            known.len(),
+            u8::from(positive > 0)
+        ),
+        features: Vec::new(),
+        between: None,
+        batch: None,
+        rows: known.len(),
+        lines: Vec::new(),
+    })
 }
 
 /// Scans a series over the rows whose outcome is known; where rows are grouped, over the groups.
@@ -238,7 +260,18 @@ pub(super) fn conflicts(table: &Table, outcomes: &Outcomes) -> Check {
     let known = outcomes.known();
     if outcomes.logits.is_empty() || known.len() < FEW_ROWS {
         let few = format!("needs {FEW_ROWS} rows with outcomes, {FEW} of either");
-        return Check::new(NAME, Verdict::NotAsked, few);
+        let ruler = outcomes.ruler.as_ref().filter(|_| known.len() >= FEW);
+        let Some(measured) = ruler.map(|ruler| expected(ruler, &known)) else {
+            return Check::new(NAME, Verdict::NotAsked, few);
+        };
+        // Their number can still be compared with what is expected.
+        let summary = format!("{few}; {}", measured.words);
+        let verdict = if measured.unlikely {
+            Verdict::Found
+        } else {
+            Verdict::NotAsked
+        };
+        return Check::new(NAME, verdict, summary);
     }
     let truth: Vec<bool> = known.iter().map(|k| k.1).collect();
     let logits: Vec<f64> = known.iter().map(|&(row, _)| outcomes.logits[row]).collect();
@@ -286,6 +319,38 @@ pub(super) fn conflicts(table: &Table, outcomes: &Outcomes) -> Check {
     Check::new(NAME, Verdict::Found, summary).with(vec![finding])
 }
 
+/// How many outcomes a trained model expects.
+struct Expected {
+    /// There are more or fewer.
+    unlikely: bool,
+    words: String,
+}
+
+fn expected(ruler: &Ruler, known: &[(usize, bool)]) -> Expected {
+    let judged: Vec<(f64, f64)> = known
+        .iter()
+        .map(|&(row, y)| (ruler.probabilities[row], f64::from(u8::from(y))))
+        .filter(|(p, _)| !p.is_nan())
+        .collect();
+    let expected: f64 = judged.iter().map(|(p, _)| p).sum();
+    let count: f64 = judged.iter().map(|(_, y)| y).sum();
+    let residuals: Vec<f64> = judged.iter().map(|(p, y)| y - p).collect();
+    let variance: f64 = judged.iter().map(|(p, _)| p * (1.0 - p)).sum();
+    // Where less than one is expected, one is no news.
+    let z = (count - expected) / (variance * inflation_of(&residuals)).sqrt().max(1.0);
+    let percent = |n: f64| 100.0 * n / judged.len().max(1) as f64;
+    Expected {
+        unlikely: z.abs() > RATE_BOUND,
+        words: format!(
+            "by {}: {:.1} % have the outcome where it expects {:.1} % (p = {})",
+            ruler.source,
+            percent(count),
+            percent(expected),
+            probability(2.0 * normal_tail(z.abs()))
+        ),
+    }
+}
+
 struct AgainstRuler {
     found: bool,
     share: f64,
@@ -294,39 +359,22 @@ struct AgainstRuler {
 }
 
 fn against_ruler(ruler: &Ruler, known: &[(usize, bool)]) -> AgainstRuler {
+    let expected = expected(ruler, known);
     let p: Vec<f64> = known
         .iter()
         .map(|&(row, _)| ruler.probabilities[row])
         .collect();
     let scores = normal_scores(&p);
-    let judged: Vec<(f64, f64, bool)> = p
-        .iter()
-        .zip(&scores)
-        .zip(known)
+    let judged = p.iter().zip(&scores).zip(known);
+    let (ranks, truth): (Vec<f64>, Vec<bool>) = judged
         .filter(|((p, _), _)| !p.is_nan())
-        .map(|((p, s), k)| (*p, *s, k.1))
-        .collect();
-    let expected: f64 = judged.iter().map(|j| j.0).sum();
-    let residuals: Vec<f64> = judged
-        .iter()
-        .map(|j| f64::from(u8::from(j.2)) - j.0)
-        .collect();
-    let variance: f64 = judged.iter().map(|j| j.0 * (1.0 - j.0)).sum();
-    let z = residuals.iter().sum::<f64>() / (variance * inflation_of(&residuals)).sqrt().max(1e-9);
-    let (ranks, truth): (Vec<f64>, Vec<bool>) = judged.iter().map(|j| (j.1, j.2)).unzip();
+        .map(|((_, score), k)| (*score, k.1))
+        .unzip();
     let noise = Noise::estimate(&ranks, &truth);
-    let count = truth.iter().filter(|y| **y).count();
     AgainstRuler {
         share: noise.share,
-        found: noise.root > RULER_BOUND || z.abs() > RATE_BOUND,
-        words: format!(
-            "by {}: {:.1} % have the outcome where it expects {:.1} % (p = {}); {}",
-            ruler.source,
-            100.0 * ratio(count, truth.len()),
-            100.0 * expected / truth.len().max(1) as f64,
-            probability(2.0 * normal_tail(z.abs())),
-            noise.words()
-        ),
+        found: noise.root > RULER_BOUND || expected.unlikely,
+        words: format!("{}; {}", expected.words, noise.words()),
         scores,
     }
 }

@@ -377,6 +377,33 @@ fn a_further_file_is_compared_with_the_first() {
 }
 
 #[test]
+fn one_outcome_for_all_is_found() {
+    for outcome in ["0", "1"] {
+        let mut file = File::invented(600);
+        let died = file.at("died");
+        for row in &mut file.rows {
+            row[died] = outcome.to_owned();
+        }
+        let report = file.validate(&Headers::default());
+        let check = found(&report, "label_rate");
+        assert_eq!(check.verdict, Verdict::Found, "{report}");
+        assert_eq!(check.findings.len(), 1, "{report}");
+        let noise = found(&report, "label_noise");
+        assert_eq!(noise.verdict, Verdict::NotAsked, "{report}");
+
+        // A model that expects some says so too.
+        let ruler = Ruler {
+            source: "a model".to_owned(),
+            probabilities: vec![0.2; 600],
+        };
+        let table = file.table(&Headers::default());
+        let report = validate(&table, &specimens::icu(), Some(&ruler), 1);
+        let noise = found(&report, "label_noise");
+        assert_eq!(noise.verdict, Verdict::Found, "{report}");
+    }
+}
+
+#[test]
 fn the_cohort_passes_and_is_found_out_when_poisoned() {
     let Some(clean) = File::cohort() else { return };
     let report = clean.validate(&Headers::default());
