@@ -11,8 +11,10 @@ use super::{Check, Finding, Verdict, lines};
 const TELLING: usize = 4;
 /// Near-copies agree in this share of the features.
 const NEAR: f64 = 0.8;
-/// Rows in one bucket beyond this are not compared pair by pair.
+/// Rows in one bucket beyond this are not compared pair by pair, but each with the next few: among
+/// so many copies some neighbours contradict each other.
 const BUCKET: usize = 400;
+const NEIGHBOURS: usize = 8;
 
 /// Rows equal in every feature, of different groups.
 pub(super) fn exact(table: &Table, spec: &ModelSpec) -> Check {
@@ -104,16 +106,22 @@ pub(super) fn conflicting(table: &Table, spec: &ModelSpec) -> Check {
     Check::new(NAME, Verdict::Found, summary).with(vec![finding])
 }
 
-/// The features whose values tell rows apart: no value is shared by a tenth of the rows.
+/// The features whose values tell rows apart: no value is shared by a tenth of the rows that have
+/// one. Copies count once, or many of them would hide themselves.
 fn telling(table: &Table, spec: &ModelSpec) -> Vec<usize> {
+    let bits = |row: &[f64]| -> Vec<u64> { row.iter().map(|v| v.to_bits()).collect() };
+    let mut seen = HashSet::new();
+    let different: Vec<&[f64]> = table.rows().filter(|row| seen.insert(bits(row))).collect();
     let all = 0..spec.features.len();
     all.filter(|&j| {
         let mut counts: HashMap<u64, usize> = HashMap::new();
-        for row in table.rows() {
-            let value = row.get(j).copied().unwrap_or(f64::NAN);
+        let values = different.iter().filter_map(|row| row.get(j));
+        for value in values.filter(|v| !v.is_nan()) {
             *counts.entry(value.to_bits()).or_default() += 1;
         }
-        counts.values().all(|&n| n * 10 <= table.len().max(10))
+        let known = counts.values().sum::<usize>();
+        // What most rows lack tells few of them apart.
+        known * 2 >= different.len() && counts.values().all(|&n| n * 10 <= known.max(10))
     })
     .collect()
 }
@@ -134,15 +142,22 @@ fn near_copies(table: &Table, telling: &[usize]) -> Vec<(usize, usize)> {
         let features: Vec<usize> = dealt.iter().copied().skip(set).step_by(sets).collect();
         let mut buckets: HashMap<Vec<u64>, Vec<usize>> = HashMap::new();
         for (index, row) in table.rows().enumerate() {
-            let key = features
-                .iter()
-                .filter_map(|&j| row.get(j))
-                .map(|v| v.to_bits());
+            let values = || features.iter().filter_map(|&j| row.get(j));
+            // What is missing agrees with nothing.
+            if values().any(|v| v.is_nan()) {
+                continue;
+            }
+            let key = values().map(|v| v.to_bits());
             buckets.entry(key.collect()).or_default().push(index);
         }
-        for bucket in buckets.values().filter(|b| b.len() <= BUCKET) {
+        for bucket in buckets.values() {
+            let next = if bucket.len() <= BUCKET {
+                BUCKET
+            } else {
+                NEIGHBOURS
+            };
             for (at, &a) in bucket.iter().enumerate() {
-                for &b in bucket.iter().skip(at + 1) {
+                for &b in bucket.iter().skip(at + 1).take(next) {
                     let near = differing(table.row(a), table.row(b)) <= may_differ;
                     if near && !same_group(table, a, b) {
                         pairs.insert((a, b));

@@ -404,6 +404,44 @@ fn one_outcome_for_all_is_found() {
 }
 
 #[test]
+fn neither_many_copies_nor_blanks_hide_copies() {
+    let clean = File::invented(1000);
+    // Most rows are copies of one, with either outcome.
+    let mut flooded = clean.clone();
+    for row in 300..1000 {
+        flooded.rows[row] = clean.rows[7].clone();
+    }
+    flooded.flip(&(300..1000).step_by(2).collect::<Vec<_>>());
+    let report = flooded.validate(&Headers::default());
+    for name in ["duplicate_rows", "conflicting_copies"] {
+        assert_eq!(found(&report, name).verdict, Verdict::Found, "{report}");
+    }
+    assert_eq!(found(&report, "duplicate_rows").findings[0].rows, 700);
+
+    // 12 in 100 values are blank.
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut blanks = clean.clone();
+    for row in &mut blanks.rows {
+        for field in row.iter_mut().take(20) {
+            if rng.random::<f64>() < 0.12 {
+                field.clear();
+            }
+        }
+    }
+    let report = blanks.validate(&Headers::default());
+    for name in ["duplicate_rows", "conflicting_copies"] {
+        assert_eq!(found(&report, name).verdict, Verdict::Pass, "{report}");
+    }
+    blanks.rows[20] = clean.rows[5].clone();
+    blanks.rows[5] = clean.rows[5].clone();
+    blanks.flip(&[20]);
+    let report = blanks.validate(&Headers::default());
+    for name in ["duplicate_rows", "conflicting_copies"] {
+        assert_eq!(found(&report, name).verdict, Verdict::Found, "{report}");
+    }
+}
+
+#[test]
 fn the_cohort_passes_and_is_found_out_when_poisoned() {
     let Some(clean) = File::cohort() else { return };
     let report = clean.validate(&Headers::default());
