@@ -122,14 +122,17 @@ def note_reference(bundle: Path, check: bool = False) -> bool:
     """Names the bundle's reference.json, its hash and how it was fitted in the BOM; whether it was named so before."""
     content = (bundle / REFERENCE).read_bytes()
     fitted = json.loads(content)
-    parameters = {key: value for key, value in fitted["fit"].items() if key not in ("data", "validation")}
+    parameters = {key: value for key, value in fitted["fit"].items() if key not in ("data", "unseen", "validation")}
     parameters |= {f"validation:{key}": value for key, value in fitted["fit"].get("validation", {}).items()}
     parameters |= {"alpha": fitted["calibration"]["alpha"]}
     parameters |= {f"budget:{key}": value for key, value in fitted["budget"].items()}
     if agreement := fitted.get("agreement"):
         parameters |= {f"agreement:{key}": agreement[key] for key in ("alpha", "bound")}
         parameters |= {"agreement:rows": len(agreement["calibration"])}
-    parameters |= {f"data:{i}": f"sha256:{part['sha256']}, {part['rows']} rows" for i, part in enumerate(fitted["fit"]["data"])}
+    files = {f"data:{i}": part for i, part in enumerate(fitted["fit"]["data"])}
+    if unseen := fitted["fit"].get("unseen"):
+        files["unseen"] = unseen
+    parameters |= {key: f"sha256:{part['sha256']}, {part['rows']} rows" for key, part in files.items()}
     component = {
         "type": "data",
         "bom-ref": f"reference:{fitted['name']}@{fitted['version']}",
