@@ -80,10 +80,8 @@ impl Model {
     /// The rows of a file that the server would not reject.
     fn patients(&self, bytes: &[u8], ward: Option<&str>) -> (Vec<Patient>, Vec<String>) {
         let columns = Columns {
-            label: None,
-            group: None,
             batch: ward.map(str::to_owned),
-            named: Vec::new(),
+            ..Columns::default()
         };
         let table = Table::read(bytes, &self.spec, &columns).unwrap();
         let predicted = predictions(&self.spec, &self.plain, &table).unwrap();

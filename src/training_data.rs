@@ -35,6 +35,8 @@ pub struct Columns {
     pub batch: Option<String>,
     /// A feature's name and the header of its column.
     pub named: Vec<(String, String)>,
+    /// The file need not have the columns of the outcome and the group.
+    pub further: bool,
 }
 
 /// Why a file is no table of a model's rows.
@@ -68,7 +70,7 @@ pub enum TableError {
         columns: usize,
     },
     /// Two columns could be meant.
-    #[error("columns {first:?} and {second:?} could both be {role}; name one with --map")]
+    #[error("columns {first:?} and {second:?} could both be {role}; name one with {with}")]
     Ambiguous {
         /// One.
         first: String,
@@ -76,6 +78,8 @@ pub enum TableError {
         second: String,
         /// What for.
         role: String,
+        /// The argument that says which.
+        with: &'static str,
     },
     /// A feature that the model does not have.
     #[error("--map …={0}: the model has no feature of this name")]
@@ -173,13 +177,20 @@ impl Table {
             Err(error) => return Err(syntax(&error)),
         };
         let at = headers::features(&headers, spec, columns)?;
+        let dispensable = |found: Result<Option<usize>, TableError>| match found {
+            Err(TableError::NoColumn { .. } | TableError::Ambiguous { .. }) if columns.further => {
+                Ok(None)
+            }
+            found => found,
+        };
         let find = |name: &Option<String>, role: &str| {
             let found = name.as_ref().map(|n| headers::exact(&headers, n, role));
-            found.transpose()
+            dispensable(found.transpose())
         };
-        let label = match find(&columns.label, "the outcome")? {
-            Some(index) => Some(index),
-            None => headers::usual(&headers, &LABELS),
+        let label = if columns.label.is_some() {
+            find(&columns.label, "the outcome")?
+        } else {
+            dispensable(headers::usual(&headers, &LABELS, "the outcome", "--label"))?
         };
         let group = find(&columns.group, "the group")?;
         let batch = find(&columns.batch, "the batch")?;

@@ -35,9 +35,8 @@ impl ColumnArguments {
     /// Of the file with the patients.
     pub(crate) fn columns(&self) -> Columns {
         Columns {
-            label: self.label.clone(),
-            group: self.group.clone(),
             batch: self.batch.clone(),
+            further: false,
             ..self.further()
         }
     }
@@ -47,14 +46,17 @@ impl ColumnArguments {
         self.group.is_some()
     }
 
-    /// Of a further file, which need have no outcome and no source.
+    /// Of a further file, which need not say whose its rows are nor what came of them.
     pub(crate) fn further(&self) -> Columns {
         let named = self.map.iter();
         Columns {
+            label: self.label.clone(),
+            group: self.group.clone(),
+            batch: None,
             named: named
                 .map(|(column, feature)| (feature.clone(), column.clone()))
                 .collect(),
-            ..Columns::default()
+            further: true,
         }
     }
 }

@@ -85,18 +85,39 @@ pub(super) fn exact(headers: &[String], wanted: &str, role: &str) -> Result<usiz
             first: wanted.to_owned(),
             second: wanted.to_owned(),
             role: role.to_owned(),
+            with: "a header of its own",
         }),
         (None, _) => Err(missing(headers, wanted, role)),
     }
 }
 
-/// The one column with one of these headers, if there is just one.
-pub(super) fn usual(headers: &[String], names: &[&str]) -> Option<usize> {
+/// The one column with one of these headers, if there is one.
+pub(super) fn usual(
+    headers: &[String],
+    names: &[&str],
+    role: &str,
+    with: &'static str,
+) -> Result<Option<usize>, TableError> {
     let known = |header: &String| names.contains(&plain(header).as_str());
-    let mut found = headers.iter().enumerate().filter(|(_, h)| known(h));
+    only(headers, known, role, with)
+}
+
+/// The one column whose header fits.
+fn only(
+    headers: &[String],
+    fits: impl Fn(&String) -> bool,
+    role: &str,
+    with: &'static str,
+) -> Result<Option<usize>, TableError> {
+    let mut found = headers.iter().enumerate().filter(|(_, h)| fits(h));
     match (found.next(), found.next()) {
-        (Some((index, _)), None) => Some(index),
-        _ => None,
+        (Some((_, first)), Some((_, second))) => Err(TableError::Ambiguous {
+            first: first.clone(),
+            second: second.clone(),
+            role: role.to_owned(),
+            with,
+        }),
+        (found, _) => Ok(found.map(|(index, _)| index)),
     }
 }
 
@@ -118,16 +139,8 @@ fn by_custom(headers: &[String], feature: &Feature) -> Result<usize, TableError>
             || loinc.is_some_and(|code| header == code)
             || customary.contains(&text.as_str())
     };
-    let mut found = headers.iter().enumerate().filter(|(_, h)| fits(h));
-    match (found.next(), found.next()) {
-        (Some((index, _)), None) => Ok(index),
-        (Some((_, first)), Some((_, second))) => Err(TableError::Ambiguous {
-            first: first.clone(),
-            second: second.clone(),
-            role: feature.name.clone(),
-        }),
-        (None, _) => Err(missing(headers, &feature.name, &feature.name)),
-    }
+    only(headers, fits, &feature.name, "--map")?
+        .ok_or_else(|| missing(headers, &feature.name, &feature.name))
 }
 
 /// What is on the first line is shown only where it is names: without a header it is a patient.

@@ -95,6 +95,36 @@ fn what_is_wrong_is_said_without_a_value() {
 }
 
 #[test]
+fn of_two_usual_outcomes_one_has_to_be_named() {
+    let text = format!("{NAMES},Outcome\n{ROW},1\n");
+    assert_eq!(
+        read(&text, &Columns::default()).unwrap_err().to_string(),
+        "columns \"died\" and \"Outcome\" could both be the outcome; name one with --label"
+    );
+    let named = Columns {
+        label: Some("Outcome".to_owned()),
+        ..Columns::default()
+    };
+    let table = read(&text, &named).unwrap();
+    assert_eq!(table.labels().unwrap().values, [Some(true)]);
+
+    // A further file need have neither the outcome nor the group that the first one has.
+    let further = Columns {
+        group: Some("patient".to_owned()),
+        ..named
+    };
+    let plain = format!("{NAMES}\n{ROW}\n");
+    let error = read(&plain, &further).unwrap_err().to_string();
+    assert!(error.contains("for the outcome"), "{error}");
+    let further = Columns {
+        further: true,
+        ..further
+    };
+    let table = read(&plain, &further).unwrap();
+    assert!(table.labels().is_none() && table.groups().is_none());
+}
+
+#[test]
 fn a_file_without_a_header_shows_no_patient() {
     let error = |text: &str, columns: &Columns| read(text, columns).unwrap_err();
     let none = Columns::default();

@@ -62,14 +62,14 @@ pub(crate) fn run(arguments: &StabilityArguments) -> Result<(), Failure> {
     }
     let spec = parse_model(&directory, &files).map_err(|e| refused(&e))?;
     let columns = Columns {
-        label: None,
-        group: None,
-        batch: None,
         named: arguments
             .map
             .iter()
             .map(|(column, feature)| (feature.clone(), column.clone()))
             .collect(),
+        // Outcomes are not asked for.
+        further: true,
+        ..Columns::default()
     };
     let table = |path: &Option<PathBuf>| {
         let read = path
