@@ -1,10 +1,10 @@
 //! Looks at training rows before anything is fitted to them: have they been tampered with?
 //!
-//! Six questions, each answered by statistics that say how sure they are and *where*:
-//! values no patient has; rows that stand twice; near-copies whose outcomes contradict each
-//! other; stretches or batches of the file that are distributed unlike the rest; stretches where
-//! the outcome's rate jumps; outcomes that the patients' own values contradict more often than
-//! chance allows. Thresholds are corrected for how many places are looked at, so that a clean
+//! Eight questions, each answered by statistics that say how sure they are and *where*:
+//! values no patient has; features that never vary; rows that stand twice; near-copies whose
+//! outcomes contradict each other; floods of jittered copies; stretches or batches of the file
+//! that are distributed unlike the rest; stretches where the outcome's rate jumps; outcomes that
+//! the patients' own values contradict more often than chance allows. Thresholds are corrected for how many places are looked at, so that a clean
 //! file passes.
 //!
 //! The report has counts, lines of the file and the names of features, never a value. Its digest
@@ -24,6 +24,7 @@ mod batches;
 mod beside;
 mod columns;
 mod duplicates;
+mod flood;
 mod labels;
 mod logistic;
 mod scan;
@@ -253,8 +254,10 @@ pub fn validate(table: &Table, spec: &ModelSpec, ruler: Option<&Ruler>, seed: u6
         seed,
         checks: vec![
             impossible(table, spec),
+            constant(&columns),
             duplicates::exact(table, spec),
             duplicates::conflicting(table, spec),
+            flood::check(table, &columns),
             batches::check(table, spec, &columns),
             labels::rate(table, &columns, &outcomes),
             labels::conflicts(table, &outcomes),
@@ -330,9 +333,50 @@ fn impossible(table: &Table, spec: &ModelSpec) -> Check {
         let summary = format!("no impossible value; {unexpected} outside the expected range");
         Check::new("impossible_values", Verdict::Pass, summary)
     } else {
-        let summary = format!("{all} impossible values; {beyond}");
+        let all = counted(all, "impossible value", "impossible values");
+        let summary = format!("{all}; {beyond}");
         Check::new("impossible_values", Verdict::Found, summary).with(findings)
     }
+}
+
+/// Features with one value in all rows: a stuck instrument, a column that was filled in, or nothing
+/// to learn from.
+fn constant(columns: &columns::Columns) -> Check {
+    const NAME: &str = "constant_features";
+    if columns.len < batches::FEW_ROWS {
+        return Check::new(NAME, Verdict::NotAsked, "too few rows");
+    }
+    let constant = columns.features.iter().filter(|c| c.distinct <= 1);
+    let findings: Vec<Finding> = constant
+        .map(|column| Finding {
+            what: if column.distinct == 0 {
+                format!("{} has no value in any row", column.name)
+            } else {
+                format!(
+                    "{} has the same value in every row that has one",
+                    column.name
+                )
+            },
+            features: vec![column.name.clone()],
+            between: None,
+            batch: None,
+            rows: columns.len,
+            lines: Vec::new(),
+        })
+        .collect();
+    let (verdict, summary) = match findings.len() {
+        0 => (Verdict::Pass, "every feature varies".to_owned()),
+        n => (
+            Verdict::Found,
+            format!("{} vary", counted(n, "feature does not", "features do not")),
+        ),
+    };
+    Check::new(NAME, verdict, summary).with(findings)
+}
+
+/// A number with the words for it.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// The lines of these rows, as many as a finding lists.

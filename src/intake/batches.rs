@@ -24,6 +24,7 @@ use crate::{
 use super::{
     ALPHA, Check, Finding, Verdict,
     columns::{Column, Columns, FEW_VALUES},
+    counted,
     scan::{self, Stretch, scan},
 };
 
@@ -42,8 +43,12 @@ pub(super) fn check(table: &Table, spec: &ModelSpec, columns: &Columns) -> Check
     }
     let mut findings = stretches(table, columns);
     let mut summary = format!(
-        "{} stretches of the file differ from the rest ({} features: mean, spread, missingness, dependence)",
-        findings.len(),
+        "{} from the rest ({} features: mean, spread, missingness, dependence)",
+        counted(
+            findings.len(),
+            "stretch of the file differs",
+            "stretches of the file differ"
+        ),
         spec.features.len()
     );
     if let Some(batches) = table.batches() {
@@ -56,10 +61,10 @@ pub(super) fn check(table: &Table, spec: &ModelSpec, columns: &Columns) -> Check
         }
         let differing = named(columns, batches);
         summary = format!(
-            "{summary}; {} of {} batches named by {} differ from the others",
-            differing.len(),
+            "{summary}; of {} batches named by {}, {} from the others",
             batches.names.len(),
-            batches.header
+            batches.header,
+            counted(differing.len(), "differs", "differ")
         );
         findings.extend(differing);
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{bundle::model::ModelSpec, training_data::Table};
 
-use super::{Check, Finding, Verdict, lines};
+use super::{Check, Finding, Verdict, counted, lines};
 
 /// A row says enough to be told from others when it has at least so many values that are not
 /// shared by a tenth of all rows.
@@ -50,7 +50,8 @@ pub(super) fn exact(table: &Table, spec: &ModelSpec) -> Check {
         let summary = format!("no row stands twice{of_one}");
         return Check::new(NAME, Verdict::Pass, summary);
     }
-    let summary = format!("{} rows repeat an earlier one{of_one}", again.len());
+    let repeat = counted(again.len(), "row repeats", "rows repeat");
+    let summary = format!("{repeat} an earlier one{of_one}");
     let finding = Finding {
         what: "equal to an earlier row in every feature".to_owned(),
         features: Vec::new(),
@@ -85,8 +86,8 @@ pub(super) fn conflicting(table: &Table, spec: &ModelSpec) -> Check {
         .flat_map(|&(a, b)| [a, b])
         .collect();
     let summary = format!(
-        "{} pairs of near-copies (at least {:.0} % of the values equal), {} with contradicting outcomes",
-        pairs.len(),
+        "{} of near-copies (at least {:.0} % of the values equal), {} with contradicting outcomes",
+        counted(pairs.len(), "pair", "pairs"),
         100.0 * NEAR,
         pairs.iter().filter(between).count()
     );
@@ -189,7 +190,7 @@ fn differing(a: &[f64], b: &[f64]) -> usize {
         .count()
 }
 
-fn same_group(table: &Table, a: usize, b: usize) -> bool {
+pub(super) fn same_group(table: &Table, a: usize, b: usize) -> bool {
     table
         .groups()
         .is_some_and(|groups| groups.get(a) == groups.get(b))

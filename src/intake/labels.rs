@@ -23,7 +23,7 @@ use super::{
     ALPHA, Check, Finding, MAX_LINES, Verdict,
     batches::{homogeneity, inflation_of},
     columns::{Columns, ratio},
-    lines,
+    counted, lines,
     logistic::{cross_fitted, sigmoid},
     scan::{Stretch, scan},
 };
@@ -146,15 +146,17 @@ pub(super) fn rate(table: &Table, columns: &Columns, outcomes: &Outcomes) -> Che
         });
     }
     findings.extend(batch_rates(table, columns, &known));
+    let elsewhere = (findings.iter()).filter(|f| f.between.is_some() || f.batch.is_some());
     let summary = format!(
-        "{} in {:.1} % of {} rows; {} stretches or batches with another rate",
+        "{} in {:.1} % of {} rows; {} with another rate",
         labels.header,
         100.0 * ratio(known.iter().filter(|k| k.1).count(), known.len()),
         known.len(),
-        findings
-            .iter()
-            .filter(|f| f.between.is_some() || f.batch.is_some())
-            .count()
+        counted(
+            elsewhere.count(),
+            "stretch or batch",
+            "stretches or batches"
+        )
     );
     let verdict = if findings.is_empty() {
         Verdict::Pass

@@ -79,6 +79,10 @@ pub(super) fn scan(series: &[f64]) -> Option<Stretch> {
                 continue;
             }
             tried += 1;
+            // To an end of the file, this is the same as the rest: the shorter is the unusual one.
+            if 2 * length > n && (from == 0 || to == n) {
+                continue;
+            }
             let spread = length as f64 * (1.0 - length as f64 / n as f64);
             let sum = sums[to] - sums[from];
             let p = chance(sum / (spread * inflation).sqrt(), length, sum);

@@ -181,6 +181,77 @@ fn a_shifted_stretch_is_found_with_its_lines() {
 }
 
 #[test]
+fn a_shift_at_either_end_of_the_file_is_said_to_be_there() {
+    for (shifted, first, last) in [(0..200, 2, 201), (1300..1500, 1302, 1501)] {
+        let mut file = File::invented(1500);
+        file.times("glucose", shifted, 1.35);
+        let report = file.validate(&Headers::default());
+        let check = found(&report, "shifted_batches");
+        let finding = &check.findings[0];
+        let (from, to) = finding.between.unwrap();
+        assert!(
+            from.abs_diff(first) < 50 && to.abs_diff(last) < 50,
+            "{report}"
+        );
+        assert!(finding.what.contains("glucose (level +"), "{report}");
+        assert!(check.summary.starts_with("1 stretch of the file differs"));
+    }
+}
+
+#[test]
+fn a_feature_that_never_varies_is_found() {
+    let mut file = File::invented(600);
+    let (sodium, magnesium) = (file.at("sodium"), file.at("magnesium"));
+    for row in &mut file.rows {
+        row[sodium] = "140".to_owned();
+        row[magnesium].clear();
+    }
+    let report = file.validate(&Headers::default());
+    let check = found(&report, "constant_features");
+    assert_eq!(check.verdict, Verdict::Found, "{report}");
+    let named: Vec<&str> = check
+        .findings
+        .iter()
+        .map(|f| f.features[0].as_str())
+        .collect();
+    assert_eq!(named, ["sodium", "magnesium"]);
+    assert!(!report.to_string().contains("140"), "no value is shown");
+}
+
+/// A copy with every measured value a little different.
+fn jittered(file: &File, row: &[String], spread: f64, rng: &mut ChaCha8Rng) -> Vec<String> {
+    let whole = ["male", "gcs", "mechanical_ventilation", "died"].map(|h| file.at(h));
+    let mut copy = row.to_vec();
+    for (at, field) in copy.iter_mut().enumerate() {
+        if let (false, Ok(value)) = (whole.contains(&at), field.parse::<f64>()) {
+            let factor = 1.0 + spread * (2.0 * rng.random::<f64>() - 1.0);
+            *field = format!("{:.2}", value * factor);
+        }
+    }
+    copy
+}
+
+#[test]
+fn a_flood_of_jittered_copies_is_found_whatever_its_size() {
+    for (size, spread) in [(20, 0.001), (60, 0.01), (1000, 0.01)] {
+        let mut file = File::invented(1500);
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let one = file.rows[6].clone();
+        let copies: Vec<usize> = sample(&mut rng, 1500, size).into_vec();
+        for &at in &copies {
+            file.rows[at] = jittered(&file, &one, spread, &mut rng);
+        }
+        let report = file.validate(&Headers::default());
+        let check = found(&report, "flood_of_copies");
+        assert_eq!(check.verdict, Verdict::Found, "{size}: {report}");
+        let (hit, listed) = hits(check, &copies);
+        assert!(hit + 3 >= listed, "the row itself may be listed: {report}");
+        let all = check.findings[0].rows;
+        assert!(10 * all >= 9 * size, "{all} of {size}");
+    }
+}
+
+#[test]
 fn two_neighbours_without_a_value_that_others_have_are_no_shift() {
     let mut file = File::invented(3000);
     let male = file.at("male");
@@ -273,6 +344,7 @@ fn rows_of_one_patient_do_not_count_as_many() {
         "label_rate",
         "duplicate_rows",
         "conflicting_copies",
+        "flood_of_copies",
     ] {
         assert_eq!(found(&report, name).verdict, Verdict::Pass, "{report}");
     }
