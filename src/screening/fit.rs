@@ -116,8 +116,14 @@ pub fn fit(
     let (space, gaussian, scores) = space(traits, &marginals, &rows)?;
     let points = scores.transpose();
     let components = (people.len() / (10 * d)).clamp(1, 10);
-    let mixture =
-        mixture::fit(&points, components, &mut rng).ok_or(FitError::Degenerate("mixture"))?;
+    let patients_of: Vec<u64> = rows.iter().map(|p| p.group).collect();
+    let mixture = mixture::fit(
+        &points,
+        &patients_of,
+        (components, options.min_rows),
+        &mut rng,
+    )
+    .ok_or(FitError::Degenerate("mixture"))?;
     let prototypes = prototypes(&gaussian, &points, &rows, options, &mut rng)?;
     progress.start(train::steps(space.groups.len(), options));
     let network = train::train(&space, options, progress);

@@ -73,7 +73,7 @@ pub(crate) struct FitArguments {
     /// Of everything random: the same rows, seed and kind of machine give the same file.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Time for quality: seconds, half a minute or several minutes.
+    /// Time for quality: seconds, a quarter of a minute, or two minutes of one core.
     #[arg(long, value_enum, default_value_t = QualityArgument::Best)]
     quality: QualityArgument,
     /// Also train on unit errors, decimal slips and swapped fields. They are then no longer
@@ -116,7 +116,7 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
         return histograms::replace_in(arguments, &spec, &rows, histograms);
     }
     let validated = validation::validate(arguments, &spec, &rows, networks.as_ref())?;
-    let budget = budget::divide(&spec, &rows.admitted, rows.table.len(), arguments.alpha)
+    let budget = budget::divide(&spec, &rows.admitted, arguments.alpha)
         .map_err(|reason| Failure::DoesNotHold(anyhow!("{reason}")))?;
     let options = Options {
         alpha: budget.distribution,
@@ -144,11 +144,8 @@ pub(crate) fn run(arguments: &FitArguments) -> Result<(), Failure> {
     reference.drift = Some(histograms);
     if let (Some(networks), true) = (&networks, spec.members.len() > 1) {
         let table = rows.unseen.as_ref().unwrap_or(&rows.table);
-        let asked = |row: usize| {
-            let group = || Admitted::group(table, row, 0);
-            rows.unseen.is_some() || fitted.aside.contains(&group())
-        };
-        let spreads = agreement::spreads(&spec, networks, table, asked)?;
+        let asked = |patient: u64| rows.unseen.is_some() || fitted.aside.contains(&patient);
+        let spreads = agreement::spreads(&spec, networks, table, (arguments.seed, asked))?;
         reference.agreement = agreement::calibrate(&spreads, budget.agreement);
     }
     let text = written(reference).map_err(Failure::does_not_hold)?;
@@ -185,15 +182,21 @@ struct Rows {
 impl Rows {
     fn read(arguments: &FitArguments, spec: &ModelSpec) -> Result<Self, Failure> {
         let mut groups = Groups::default();
-        let mut columns = arguments.columns.columns();
+        let columns = arguments.columns.columns();
         let table = read_table(&arguments.data, spec, &columns, &mut groups)?;
         let mut admitted = Admitted::of(spec, &table, 0);
         let mut digests = vec![digest_of(&table)];
         let mut tables = Vec::new();
         let mut more = std::mem::take(&mut admitted.partial);
-        (columns.label, columns.batch) = (None, None);
+        let columns = arguments.columns.further();
         for (path, file) in arguments.more.iter().zip(1..) {
             let further = read_table(path, spec, &columns, &mut groups)?;
+            if further.groups().is_none() {
+                return Err(Failure::usage(anyhow!(
+                    "{}: no column of --group, which says whose a row is",
+                    path.display()
+                )));
+            }
             let rows = Admitted::of(spec, &further, file);
             more.extend(rows.passing.into_iter().chain(rows.partial));
             digests.push(digest_of(&further));
@@ -204,10 +207,8 @@ impl Rows {
             let known: HashSet<u64> = known.iter().map(|g| u64::from(*g)).collect();
             more.retain(|patient| known.contains(&patient.group));
         }
-        let unseen = arguments.unseen.as_ref().map(|path| {
-            let columns = arguments.columns.further();
-            read_table(path, spec, &columns, &mut Groups::default())
-        });
+        let unseen = (arguments.unseen.as_ref())
+            .map(|path| read_table(path, spec, &columns, &mut Groups::default()));
         Ok(Self {
             table,
             admitted,

@@ -1,6 +1,6 @@
 //! Rows of a file → patients to fit: those that the screens before this one let through.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -97,6 +97,9 @@ pub struct Admitted {
     pub partial: Vec<Patient>,
     /// How many were stopped, by what.
     pub left_out: Vec<(Earlier, usize)>,
+    /// The same as shares of the rows with every required value, the mean over patients: one who
+    /// has many rows counts as one.
+    pub shares: Vec<(Earlier, f64)>,
 }
 
 impl Admitted {
@@ -112,9 +115,13 @@ impl Admitted {
             left_out: stops.map(|stop| (stop, 0)).to_vec(),
             ..Self::default()
         };
+        let mut by_patient: BTreeMap<u64, Vec<Earlier>> = BTreeMap::new();
         for (index, row) in table.rows().enumerate() {
             let group = Self::group(table, index, file);
             let stopped = earlier(spec, row, false);
+            if stopped != Earlier::Incomplete {
+                by_patient.entry(group).or_default().push(stopped);
+            }
             for (by, count) in &mut admitted.left_out {
                 *count += usize::from(*by == stopped);
             }
@@ -132,6 +139,7 @@ impl Admitted {
             let values = row.iter().map(|v| *v as f32).collect();
             to.push(Patient { values, group });
         }
+        admitted.shares = stops.map(|stop| (stop, share(&by_patient, stop))).to_vec();
         admitted
     }
 
@@ -153,6 +161,21 @@ impl Admitted {
         let of = self.left_out.iter().filter(|(earlier, _)| *earlier == by);
         of.map(|(_, count)| count).sum()
     }
+
+    /// The share of patients' rows that was stopped by a screen.
+    pub fn share(&self, by: Earlier) -> f64 {
+        let of = self.shares.iter().filter(|(earlier, _)| *earlier == by);
+        of.map(|(_, share)| share).sum()
+    }
+}
+
+/// The mean over patients of the share of their rows that `by` stopped.
+fn share(by_patient: &BTreeMap<u64, Vec<Earlier>>, by: Earlier) -> f64 {
+    let number = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    let of = |rows: &Vec<Earlier>| {
+        number(rows.iter().filter(|stopped| **stopped == by).count()) / number(rows.len())
+    };
+    by_patient.values().map(of).sum::<f64>() / number(by_patient.len().max(1))
 }
 
 /// Judges a row as the screens before this one do; with `lenient`, missing values are no reason.
@@ -201,4 +224,35 @@ pub fn traits(spec: &ModelSpec) -> Vec<Trait> {
         }
     };
     spec.features.iter().map(describe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{specimens, training_data::Columns};
+
+    #[test]
+    fn one_patient_with_many_rows_counts_as_one() {
+        let text = include_str!("../../../models/icu-mortality/synthetic.csv");
+        let mut lines = text.lines();
+        let mut file = format!("patient,{}\n", lines.next().unwrap());
+        for (patient, line) in lines.by_ref().take(9).enumerate() {
+            file = format!("{file}{patient},{line}\n");
+        }
+        // The tenth has ninety rows, all with a heart rate that a person has to look at.
+        let mut fields: Vec<&str> = lines.next().unwrap().split(',').collect();
+        fields[2] = "300";
+        file += &format!("9,{}\n", fields.join(",")).repeat(90);
+        let columns = Columns {
+            group: Some("patient".to_owned()),
+            ..Columns::default()
+        };
+        let table = Table::read(file.as_bytes(), &specimens::icu(), &columns).unwrap();
+        let admitted = Admitted::of(&specimens::icu(), &table, 0);
+        assert_eq!(admitted.stopped(Earlier::Range), 90);
+        assert!((admitted.share(Earlier::Range) - 0.1).abs() < 1e-12);
+        let alone = Table::read(file.as_bytes(), &specimens::icu(), &Columns::default()).unwrap();
+        let admitted = Admitted::of(&specimens::icu(), &alone, 0);
+        assert!((admitted.share(Earlier::Range) - 90.0 / 99.0).abs() < 1e-12);
+    }
 }

@@ -4,7 +4,7 @@ use vitalgate::{
     bundle::model::ModelSpec,
     consensus::logit_spread,
     screening::{
-        fit::{Admitted, Earlier},
+        fit::{Admitted, Earlier, one_each},
         reference::RawAgreement,
     },
     training_data::Table,
@@ -12,22 +12,25 @@ use vitalgate::{
 
 use super::{Failure, Networks};
 
-/// The largest difference between two members' logits, for each row that `asked` admits and the
-/// screens before the networks let through, ascending.
+/// The largest difference between two members' logits, ascending: for a row of each patient whom
+/// `asked` admits, one of those that the screens before the networks let through.
 pub(super) fn spreads(
     spec: &ModelSpec,
     networks: &Networks,
     table: &Table,
-    asked: impl Fn(usize) -> bool,
+    (seed, asked): (u64, impl Fn(u64) -> bool),
 ) -> Result<Vec<f64>, Failure> {
     let probabilities = networks.probabilities(table)?;
     let rows = table.rows().zip(&probabilities).enumerate();
-    let mut spreads: Vec<f64> = rows
-        .filter(|(index, (row, p))| {
-            asked(*index) && !p.is_empty() && Admitted::stage(spec, row) == Earlier::Passes
-        })
-        .map(|(_, (_, p))| logit_spread(p))
-        .filter(|spread| spread.is_finite())
+    let measured: Vec<(u64, f64)> = rows
+        .filter(|(_, (row, p))| !p.is_empty() && Admitted::stage(spec, row) == Earlier::Passes)
+        .map(|(index, (_, p))| (Admitted::group(table, index, 0), logit_spread(p)))
+        .filter(|(patient, spread)| asked(*patient) && spread.is_finite())
+        .collect();
+    let people = one_each(measured.iter().map(|(patient, _)| *patient), seed).into_iter();
+    let mut spreads: Vec<f64> = people
+        .filter_map(|place| measured.get(place))
+        .map(|(_, spread)| *spread)
         .collect();
     spreads.sort_by(f64::total_cmp);
     Ok(spreads)

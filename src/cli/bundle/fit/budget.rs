@@ -21,19 +21,13 @@ const USUAL_ALPHA: f64 = 0.01;
 pub(super) fn divide(
     spec: &ModelSpec,
     admitted: &Admitted,
-    rows: usize,
     alpha: Option<f64>,
 ) -> Result<RawBudget, String> {
-    let number = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-    let complete = rows
-        .saturating_sub(admitted.stopped(Earlier::Incomplete))
-        .max(1);
-    let share = |by: Earlier| number(admitted.stopped(by)) / number(complete);
     let mut budget = RawBudget {
         total: spec.review.budget,
-        ranges: share(Earlier::Range),
-        consistency: share(Earlier::Rule),
-        missing: share(Earlier::Missing),
+        ranges: admitted.share(Earlier::Range),
+        consistency: admitted.share(Earlier::Rule),
+        missing: admitted.share(Earlier::Missing),
         distribution: alpha.unwrap_or(USUAL_ALPHA),
         agreement: match spec.agreement {
             Some(agreement) if spec.members.len() > 1 => agreement.alpha,
@@ -79,9 +73,9 @@ mod tests {
         ModelSpec::parse(model.to_string().as_bytes()).unwrap()
     }
 
-    fn stopped(ranges: usize, rules: usize) -> Admitted {
+    fn stopped(ranges: f64, rules: f64) -> Admitted {
         Admitted {
-            left_out: vec![(Earlier::Range, ranges), (Earlier::Rule, rules)],
+            shares: vec![(Earlier::Range, ranges), (Earlier::Rule, rules)],
             ..Admitted::default()
         }
     }
@@ -89,15 +83,15 @@ mod tests {
     #[test]
     fn levels_are_the_usual_ones_or_what_is_left() {
         let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
-        let budget = divide(&spec(0.05), &stopped(5, 5), 1000, None).unwrap();
+        let budget = divide(&spec(0.05), &stopped(0.005, 0.005), None).unwrap();
         assert!(near(budget.distribution, 0.01) && near(budget.agreement, 0.01));
         assert!(near(budget.ranges, 0.005) && near(budget.reserve, 0.02));
-        let tight = divide(&spec(0.02), &stopped(10, 0), 1000, None).unwrap();
+        let tight = divide(&spec(0.02), &stopped(0.01, 0.0), None).unwrap();
         assert!(near(tight.distribution, 0.005) && near(tight.agreement, 0.005));
         assert!(near(tight.reserve, 0.0));
-        let asked = divide(&spec(0.02), &stopped(10, 0), 1000, Some(0.02)).unwrap();
+        let asked = divide(&spec(0.02), &stopped(0.01, 0.0), Some(0.02)).unwrap();
         assert!(near(asked.distribution, 0.02) && near(asked.reserve, -0.02));
-        let none = divide(&spec(0.02), &stopped(25, 0), 1000, None).unwrap_err();
+        let none = divide(&spec(0.02), &stopped(0.025, 0.0), None).unwrap_err();
         assert!(none.contains("ranges stop 2.50 %"), "{none}");
     }
 }

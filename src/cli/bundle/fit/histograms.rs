@@ -18,7 +18,7 @@ use vitalgate::{
 use super::{Failure, FitArguments, Networks, Rows, read_file, replace, written};
 
 /// Counts the rows that the server would not reject, one a patient, and the predictions on those
-/// of `--unseen`.
+/// of `--unseen`, one a patient where the file says whose they are.
 pub(super) fn count(
     arguments: &FitArguments,
     spec: &ModelSpec,
@@ -83,10 +83,17 @@ fn predictions(
             arguments.features.display()
         ))
     })?;
-    let predicted = networks.ruler(table)?.probabilities;
+    let predicted = networks.ruler(table)?.probabilities.into_iter().enumerate();
+    let known: Vec<(usize, f64)> = predicted.filter(|(_, p)| !p.is_nan()).collect();
+    let groups = known
+        .iter()
+        .map(|(index, _)| Admitted::group(table, *index, 0));
+    let people = one_each(groups, arguments.seed).into_iter();
     #[expect(clippy::cast_possible_truncation, reason = "edges are float32")]
-    let values: Vec<f32> = predicted.iter().map(|p| *p as f32).collect();
-    let values: Vec<f32> = values.into_iter().filter(|p| !p.is_nan()).collect();
+    let values: Vec<f32> = people
+        .filter_map(|place| known.get(place))
+        .map(|(_, p)| *p as f32)
+        .collect();
     Ok(histogram(PROBABILITY, &values, arguments.min_rows))
 }
 

@@ -9,10 +9,10 @@ use vitalgate::{
     bundle::model::ModelSpec,
     intake::{self, Further, Report},
     screening::reference::DataValidation,
-    training_data::{Columns, Groups, Table},
+    training_data::Table,
 };
 
-use super::{Failure, FitArguments, Networks, Rows, print, read_table};
+use super::{Failure, FitArguments, Networks, Rows, print};
 
 /// Looks at the rows; with findings and no `--allow`, prints the report and ends.
 pub(super) fn validate(
@@ -41,17 +41,7 @@ pub(super) fn validate(
         beside(path, further)?;
     }
     if let (Some(path), Some(unseen)) = (&arguments.unseen, &rows.unseen) {
-        // It need not say whose each row is; where it does, that counts.
-        let columns = Columns {
-            group: arguments.columns.columns().group,
-            ..arguments.columns.further()
-        };
-        let grouped = columns.group.is_some();
-        let grouped = grouped.then(|| read_table(path, spec, &columns, &mut Groups::default()));
-        match grouped {
-            Some(Ok(grouped)) => beside(path, &grouped)?,
-            _ => beside(path, unseen)?,
-        }
+        beside(path, unseen)?;
     }
     if report.passes() || arguments.allow {
         return Ok(report);
