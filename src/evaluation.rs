@@ -19,7 +19,11 @@ use crate::{
     bundle::model::ModelSpec,
     inference::{Engine, ScoreError},
     row::Row,
-    screening::{Screen, reference::RawReference},
+    screening::{
+        Screen,
+        fit::{Admitted, one_each},
+        reference::RawReference,
+    },
     training_data::Table,
 };
 
@@ -110,7 +114,7 @@ pub fn evaluate(
         tally: clean,
         reaching,
         complete,
-    } = clean_rows(table, &mut bench);
+    } = clean_rows(table, options.seed, &mut bench);
     exported.insert(
         "clean".to_owned(),
         reaching.iter().map(|r| r.to_vec()).collect(),
@@ -173,7 +177,7 @@ pub fn evaluate(
         fit: subject
             .screen
             .and_then(|(_, raw)| serde_json::to_value(&raw.fit).ok()),
-        notes: notes(subject, table),
+        notes: notes(subject, table, reaching.len()),
         mean: means(&families),
         families,
         other: other_figures,
@@ -193,26 +197,30 @@ struct Clean<'t> {
     tally: Tally,
     /// Those that reach the distribution screen.
     reaching: Vec<&'t [f64]>,
-    /// Scores of those with nothing missing.
+    /// Scores of those with nothing missing, one a patient: a patient's rows are never on both
+    /// sides of a split.
     complete: Vec<f64>,
 }
 
-fn clean_rows<'t>(table: &'t Table, bench: &mut Bench<'_>) -> Clean<'t> {
+fn clean_rows<'t>(table: &'t Table, seed: u64, bench: &mut Bench<'_>) -> Clean<'t> {
     let (mut tally, mut reaching, mut complete) = (Tally::default(), Vec::new(), Vec::new());
-    for row in table.rows() {
+    for (index, row) in table.rows().enumerate() {
         let (earlier, judged) = bench.screen(row);
         if earlier == Earlier::Passed {
             reaching.push(row);
         }
         if let Some(judged) = judged.as_ref().filter(|j| j.missing == 0) {
-            complete.push(f64::from(judged.judgement.combined));
+            let patient = Admitted::group(table, index, 0);
+            complete.push((patient, f64::from(judged.judgement.combined)));
         }
         tally.add((earlier, judged), None);
     }
+    let people = one_each(complete.iter().map(|(patient, _)| *patient), seed).into_iter();
+    let scores = people.filter_map(|place| complete.get(place));
     Clean {
         tally,
         reaching,
-        complete,
+        complete: scores.map(|(_, score)| *score).collect(),
     }
 }
 
@@ -374,7 +382,7 @@ fn means(families: &[Figures]) -> Option<Means> {
     })
 }
 
-fn notes(subject: &Subject<'_>, table: &Table) -> Vec<String> {
+fn notes(subject: &Subject<'_>, table: &Table, reaching: usize) -> Vec<String> {
     let mut notes = Vec::new();
     match subject.screen {
         None => notes.push(
@@ -387,6 +395,18 @@ fn notes(subject: &Subject<'_>, table: &Table) -> Vec<String> {
                 .to_owned(),
         ),
         Some(_) => {}
+    }
+    if subject.screen.is_some() && reaching < FEW_COPIES {
+        notes.push(format!(
+            "rows that reach the distribution screen: {reaching}; figures of fewer than \
+             {FEW_COPIES} say little"
+        ));
+    }
+    if table.groups().is_some() {
+        notes.push(
+            "false flags and their re-splits count one row a patient; everything else counts rows"
+                .to_owned(),
+        );
     }
     if table.labels().is_none() {
         notes.push("the file has no outcomes: the model itself is not judged".to_owned());

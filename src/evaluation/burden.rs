@@ -22,6 +22,8 @@ pub struct Stratum {
     pub name: String,
     /// Rows that have every value the model requires.
     pub rows: usize,
+    /// Further rows, which lack one: rejected for that, and counted nowhere else here.
+    pub incomplete: usize,
     /// Of these, rejected.
     pub rejected: usize,
     /// Of these, sent to review.
@@ -91,16 +93,12 @@ pub(super) fn burden(
     rows: &[(&[f64], Option<bool>, Ended)],
     outcome: &str,
 ) -> Vec<Stratum> {
-    let complete: Vec<_> = rows
-        .iter()
-        .filter(|(_, _, ended)| !is_incomplete(ended))
-        .collect();
     let value = |row: &[f64], name: &str| {
         let index = spec.by_name.get(name)?;
         row.get(*index).copied().filter(|v| !v.is_nan())
     };
     let mut parts: BTreeMap<(u8, &str, u8, String), Vec<&Ended>> = BTreeMap::new();
-    for (row, label, ended) in complete {
+    for (row, label, ended) in rows {
         let mut put = |order: u8, by: &'static str, rank: u8, name: String| {
             parts
                 .entry((order, by, rank, name))
@@ -136,11 +134,13 @@ pub(super) fn burden(
             3 => "3 or more missing".to_owned(),
             n => format!("{n} missing"),
         };
-        put(4, "missing", u8::try_from(missing).unwrap_or(3), name);
+        if !is_incomplete(ended) {
+            put(4, "missing", u8::try_from(missing).unwrap_or(3), name);
+        }
     }
     parts
         .into_iter()
-        .map(|((_, by, _, name), ended)| stratum(by, name, &ended))
+        .filter_map(|((_, by, _, name), ended)| stratum(by, name, &ended))
         .collect()
 }
 
@@ -149,14 +149,16 @@ pub(super) fn is_incomplete(ended: &Ended) -> bool {
     ended.rejected && ended.codes.iter().all(|code| *code == Code::MissingValue)
 }
 
-fn stratum(by: &str, name: String, ended: &[&Ended]) -> Stratum {
-    let rejected = ended.iter().filter(|e| e.rejected).count();
-    let reviewed = ended
-        .iter()
+/// `None` where every row lacks a required value.
+fn stratum(by: &str, name: String, all: &[&Ended]) -> Option<Stratum> {
+    let ended = || all.iter().filter(|ended| !is_incomplete(ended));
+    let rows = ended().count();
+    let rejected = ended().filter(|e| e.rejected).count();
+    let reviewed = ended()
         .filter(|e| !e.rejected && !e.codes.is_empty())
         .count();
     let mut codes: BTreeMap<String, usize> = BTreeMap::new();
-    for each in ended {
+    for each in ended() {
         let mut own: Vec<&str> = each.codes.iter().map(|c| c.as_str()).collect();
         own.sort_unstable();
         own.dedup();
@@ -164,13 +166,13 @@ fn stratum(by: &str, name: String, ended: &[&Ended]) -> Stratum {
             *codes.entry(code.to_owned()).or_default() += 1;
         }
     }
-    let rows = ended.len();
     let (low, high) = share_interval(rejected + reviewed, rows, 0.95);
     let number = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-    Stratum {
+    (rows > 0).then(|| Stratum {
         by: by.to_owned(),
         name,
         rows,
+        incomplete: all.len() - rows,
         rejected,
         reviewed,
         share: Estimate {
@@ -179,5 +181,5 @@ fn stratum(by: &str, name: String, ended: &[&Ended]) -> Stratum {
             high,
         },
         codes,
-    }
+    })
 }

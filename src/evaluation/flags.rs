@@ -22,7 +22,7 @@ const LEVEL: f64 = 0.99;
 pub struct FalseFlags {
     /// The level.
     pub alpha: f64,
-    /// Clean rows that were judged.
+    /// Clean rows that were judged, one a patient where the file says whose they are.
     pub rows: usize,
     /// Of these, flagged.
     pub flagged: usize,
@@ -42,7 +42,7 @@ pub struct FalseFlags {
 }
 
 /// Compares scores of calibration rows and of the rows judged here (higher is odder), both with
-/// the same number of missing values.
+/// the same number of missing values; nothing where there is none of either.
 pub(super) fn false_flags(
     calibration: &[f64],
     test: &[f64],
@@ -51,6 +51,9 @@ pub(super) fn false_flags(
 ) -> Vec<FalseFlags> {
     let mut all: Vec<f64> = calibration.iter().chain(test).copied().collect();
     let (n, m) = (calibration.len(), test.len());
+    if n == 0 || m == 0 {
+        return Vec::new();
+    }
     let intervals = ALPHAS.map(|alpha| flag_interval(n, m, alpha, LEVEL));
     let own = count(calibration, test);
     let mut within = [0; ALPHAS.len()];

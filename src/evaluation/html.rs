@@ -240,8 +240,11 @@ fn burden(report: &Report, page: &mut String) {
     }
     add!(
         page,
-        "<section><h2>Who is rejected or sent to review</h2><p>Of patients with every required \
-         value. A group far to the right of the others bears more of the screening.</p>"
+        "<section><h2>Who is rejected or sent to review</h2><p>Of rows with every required value: \
+         {} of {} lack one, are rejected for it and are not counted here. A group far to the \
+         right of the others bears more of the screening.</p>",
+        report.data.incomplete,
+        report.data.rows
     );
     if let Some(budget) = &report.budget {
         let how = if budget.within { "Within" } else { "Over" };
@@ -254,7 +257,7 @@ fn burden(report: &Report, page: &mut String) {
     plot(&plots::burden(&report.burden, report.budget.as_ref()), page);
     add!(
         page,
-        "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th>by<th>group<th>rows<th>rejected<th>reviewed<th>share<th>95 % \
+        "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th>by<th>group<th>rows<th>not counted<th>rejected<th>reviewed<th>share<th>95 % \
          interval<th>codes</thead><tbody>"
     );
     for stratum in &report.burden {
@@ -271,10 +274,11 @@ fn burden_row(stratum: &Stratum, page: &mut String) {
         .collect();
     add!(
         page,
-        "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.1}\u{a0}%<td>{:.1} to {:.1}<td class=\"codes\">{}",
+        "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.1}\u{a0}%<td>{:.1} to {:.1}<td class=\"codes\">{}",
         escape(&stratum.by),
         escape(&stratum.name),
         stratum.rows,
+        stratum.incomplete,
         stratum.rejected,
         stratum.reviewed,
         100.0 * stratum.share.value,
@@ -355,10 +359,5 @@ fn foot(report: &Report, page: &mut String) {
             of("templates")
         );
     }
-    add!(
-        page,
-        ". {} of {} rows lack a required value and are left out.</footer>",
-        report.data.incomplete,
-        report.data.rows
-    );
+    add!(page, ".</footer>");
 }

@@ -76,7 +76,8 @@ pub struct Data {
     pub sha256: String,
     /// Rows.
     pub rows: usize,
-    /// Of these, without a value that the model requires; nothing else is counted of them.
+    /// Of these, without a value that the model requires; nothing else is counted of them, and
+    /// the burden is of the others.
     pub incomplete: usize,
     /// With a known outcome.
     pub labelled: usize,

@@ -127,8 +127,11 @@ fn flags(report: &Report) -> Vec<String> {
 }
 
 fn burden(report: &Report) -> Vec<String> {
-    let mut lines =
-        vec!["Rejected or sent to review, of rows with every required value".to_owned()];
+    let mut lines = vec![format!(
+        "Rejected or sent to review, of rows with every required value ({} of {} rows lack one: \
+         rejected for it and not counted)",
+        report.data.incomplete, report.data.rows
+    )];
     if let Some(budget) = &report.budget {
         let how = if budget.within { "within" } else { "OVER" };
         lines.push(format!("  {how} {budget}"));
@@ -146,7 +149,10 @@ fn burden(report: &Report) -> Vec<String> {
             stratum.rejected + stratum.reviewed,
             stratum.rows,
             percent(&stratum.share),
-            codes.join(", ")
+            match stratum.incomplete {
+                0 => codes.join(", "),
+                n => format!("{} (and {n} not counted)", codes.join(", ")),
+            }
         ));
     }
     lines

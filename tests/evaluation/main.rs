@@ -125,6 +125,109 @@ fn a_bundle_is_judged_in_every_respect_and_the_same_way_twice() {
 }
 
 #[test]
+fn what_is_not_counted_is_said_and_a_row_or_none_gives_no_nan() {
+    let rows = synthetic();
+    let mut lines: Vec<String> = rows.lines().map(str::to_owned).collect();
+    // Three patients without an age, which the model requires.
+    for line in lines.iter_mut().skip(1).take(3) {
+        *line = line
+            .split_once(',')
+            .map(|(_, rest)| format!(",{rest}"))
+            .unwrap();
+    }
+    let scene = Scene::with(&format!("{}\n", lines.join("\n")));
+    let few = ["--copies", "10", "--html", "report.html"];
+    let report = scene.json(&few, 0);
+    let all = &report["burden"][0];
+    assert_eq!(
+        (
+            &all["rows"],
+            &all["incomplete"],
+            &report["data"]["incomplete"]
+        ),
+        (&253.into(), &3.into(), &3.into())
+    );
+    let said = scene.evaluate(&few);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(
+        said.contains("(3 of 256 rows lack one: rejected for it and not counted)"),
+        "{said}"
+    );
+    let page = fs::read_to_string(scene.path("report.html")).unwrap();
+    assert!(page.contains("3 of 256 lack one, are rejected for it"));
+
+    for row in [1, 4] {
+        let scene = Scene::with(&format!("{}\n{}\n", lines[0], lines[row]));
+        let report = scene.json(&few, 0);
+        let flags = report["false_flags"].as_array().unwrap().len();
+        assert_eq!(flags, if row == 1 { 0 } else { 4 });
+        let notes = report["notes"].to_string();
+        assert!(notes.contains("say little"), "{notes}");
+        let said = String::from_utf8_lossy(&scene.evaluate(&few).stdout).into_owned();
+        let page = fs::read_to_string(scene.path("report.html")).unwrap();
+        assert!(!said.contains("NaN") && !page.contains("NaN"), "{said}");
+    }
+}
+
+/// Each patient three times: for what is said of patients, they are as many as before.
+#[test]
+fn a_patients_rows_count_as_one_where_the_file_says_whose_they_are() {
+    let rows = synthetic();
+    let mut lines = rows.lines();
+    let mut file = format!("patient,{}\n", lines.next().unwrap());
+    for (patient, line) in lines.enumerate() {
+        file += &format!("{patient},{line}\n").repeat(3);
+    }
+    let scene = Scene::with(&file);
+    let rows = |more: &[&str]| {
+        let arguments = [&["--copies", "10"], more].concat();
+        scene.json(&arguments, 0)["false_flags"][0]["rows"].clone()
+    };
+    let (each, all) = (rows(&["--group", "patient"]), rows(&[]));
+    assert_eq!(3 * each.as_u64().unwrap(), all.as_u64().unwrap());
+
+    let features = root().join("models/icu-mortality/bundle/model.json");
+    let fit = |data: &str, out: &str| {
+        let output = scene.run(&[
+            "bundle",
+            "fit",
+            "--features",
+            features.to_str().unwrap(),
+            "--data",
+            data,
+            "--group",
+            "patient",
+            "--unseen",
+            "rows.csv",
+            "--quality",
+            "quick",
+            "--alpha",
+            "0.02",
+            "--calibration-share",
+            "0.3",
+            "--allow",
+            "--out",
+            out,
+        ]);
+        assert!(output.status.success(), "{output:?}");
+        let text = fs::read(scene.path(out)).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()
+    };
+    let reference = fit("rows.csv", "out.json");
+    let patients = reference["agreement"]["calibration"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert!((100..=256).contains(&patients), "{patients}");
+    let counts = reference["drift"]["probability"]["counts"]
+        .as_array()
+        .unwrap();
+    let predicted: u64 = counts.iter().filter_map(Value::as_u64).sum();
+    assert!(predicted <= 256, "{predicted}");
+    assert_eq!(reference["fit"]["unseen"]["rows"], 768);
+}
+
+#[test]
 fn another_population_is_a_family_of_its_own() {
     let rows = synthetic();
     let scene = Scene::with(&rows);
@@ -209,6 +312,15 @@ fn what_is_wrong_with_a_call_is_said_and_told_apart() {
     let column = scene.evaluate(&[]);
     assert_eq!(column.status.code(), Some(2), "{column:?}");
     assert!(String::from_utf8_lossy(&column.stderr).contains("no column \"glucose\""));
+    let outcomes = synthetic().replace('\n', ",0,1\n");
+    let outcomes = Scene::with(&outcomes.replacen(",0,1\n", ",died,outcome\n", 1));
+    let two = outcomes.evaluate(&["--validate"]);
+    assert_eq!(two.status.code(), Some(2), "{two:?}");
+    let said = String::from_utf8_lossy(&two.stderr).into_owned();
+    assert!(
+        said.contains("\"died\" and \"outcome\"") && said.contains("--label"),
+        "{said}"
+    );
     let mapped = scene.evaluate(&["--map", "sugar=glucose", "--validate"]);
     assert_eq!(mapped.status.code(), Some(0), "{mapped:?}");
     let missing = scene.run(&["evaluate", "--bundle", "nowhere", "--data", "rows.csv"]);
