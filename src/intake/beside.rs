@@ -20,6 +20,7 @@ use super::{
     ALPHA, Check, Finding, Verdict,
     batches::{FEW_ROWS, compare, missingness},
     columns::{Column, Columns, FEW_VALUES},
+    counted,
 };
 
 const NAME: &str = "unlike_data";
@@ -101,8 +102,8 @@ pub(super) fn check(first: &Columns, further: &Columns) -> Check {
         lines: Vec::new(),
     };
     let summary = format!(
-        "{} of {d} features are distributed unlike the first file",
-        differing.len()
+        "of {d} features, {} distributed unlike in the first file",
+        counted(differing.len(), "is", "are")
     );
     Check::new(NAME, Verdict::Found, summary).with(vec![finding])
 }
