@@ -11,7 +11,7 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_lc_rs::hmac;
@@ -21,6 +21,7 @@ use vitalgate::{
     admission::{Accounts, Shown},
     authz::Role,
     bundle::model::{ModelSpec, QueriesSpec},
+    clock,
     config::{Budget, Budgets, CallerLimits, RowsPerDay},
     extraction::{Answer, Clinical, EMBEDDINGS, Embedder, Embedding, Ledger, Query, Said, Terms},
     screening::Screen,
@@ -147,7 +148,7 @@ impl<'a> Days<'a> {
         while rows > 0 {
             self.skip();
             let now = rows.min(self.rows - self.number % self.rows);
-            let start = Instant::now();
+            let start = clock::monotonic();
             for _ in 0..now {
                 self.ask(Some(embedding));
             }
@@ -223,7 +224,9 @@ struct Store(Child, Connection);
 impl Store {
     fn start() -> Option<Self> {
         // Closed at the end of this statement: the store is to listen there.
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr();
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr();
         let port = free.unwrap().port();
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
