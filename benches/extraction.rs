@@ -95,8 +95,9 @@ impl<'a> Days<'a> {
     fn new(accounts: &'a Accounts, caller: String, first: u64, rows: u64) -> Self {
         let own = Budget {
             rows_per_day: Some(RowsPerDay::Limited(rows.try_into().unwrap())),
-            requests_per_second: Some(1_000_000),
-            burst: Some(1_000_000),
+            // More than can be asked: a row may take less than a microsecond.
+            requests_per_second: Some(1_000_000_000),
+            burst: Some(1_000_000_000),
             ..Budget::default()
         };
         Self {
