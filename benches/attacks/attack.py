@@ -35,6 +35,7 @@ from server import EnvironmentFault, Server  # noqa: E402
 ICU_DATA = ROOT.parent / "shared/data"
 STEPPED = {"transfer", "simba", "square"}  # few queries each, so they are run at every epsilon and on every patient
 EPSILONS = (0.1, 0.25, 0.5)
+NAMES = {"transfer", *evasion.ATTACKS, *theft.THEFTS, "disguises", "one_caller", "budget", "benign"}
 
 
 class RedTeam:
@@ -198,6 +199,14 @@ def _work(number):
     return _work_of_this_process(number)
 
 
+def names(text: str) -> list[str]:
+    """Attacks by name: one that is misspelt would not be missed."""
+    unknown = set(text.split(",")) - NAMES
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such attack: {', '.join(sorted(unknown))}; there are {', '.join(sorted(NAMES))}")
+    return text.split(",")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, default=ROOT / "target/release/vitalgate")
@@ -212,7 +221,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=50, help="attacks that run at once; they mostly wait")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=30, help="no attack begins after so many")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=None, help="some attacks, by name, with commas")
+    parser.add_argument("--only", type=names, default=None, help="some attacks, by name, with commas: " + ", ".join(sorted(NAMES)))
     parser.add_argument("--json", metavar="FILE", default=None, help="write everything that was found; - for stdout, without the table")
     arguments = parser.parse_args()
     cohort = icu(arguments.data, arguments.seed)
