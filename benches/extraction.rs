@@ -66,7 +66,7 @@ impl Rows {
         let values = &spec.known_answers.first().unwrap().inputs;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
         Self {
-            embedder: Embedder::new(&key, spec.features.iter().map(|f| f.name.as_str())),
+            embedder: Embedder::new(&key, &screen, spec.features.iter().map(|f| f.name.as_str())),
             values: values.iter().map(|v| f64::from(*v)).collect(),
             screen,
         }

@@ -265,7 +265,7 @@ impl Extraction {
         let features = spec.features.iter().take(screen.features());
         let key = identifiers.day_key(day, &format!("query embedding {}", spec.name));
         let names: Vec<&str> = features.map(|f| f.name.as_str()).collect();
-        let embedder = Arc::new(Embedder::new(&key, names.into_iter()));
+        let embedder = Arc::new(Embedder::new(&key, screen, names.into_iter()));
         let mut table = BTreeMap::clone(&all);
         table.retain(|_, (of, _)| *of == day);
         if table.len() < EMBEDDERS {

@@ -139,7 +139,7 @@ fn day(mut stays: Vec<[Values; 5]>, seed: u64) -> (usize, usize, Step) {
     assert_eq!(ward.len(), PATIENTS);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &seed.to_le_bytes());
     let names: Vec<&str> = spec.features.iter().map(|f| f.name.as_str()).collect();
-    let embedder = Embedder::new(&key, names.into_iter());
+    let embedder = Embedder::new(&key, &screen, names.into_iter());
     let limits = CallerLimits {
         // 200 beds x 24 / 2 x 1.5.
         rows_per_day: RowsPerDay::Limited(3600),

@@ -52,6 +52,7 @@ pub struct Screen {
     calibration: Calibration,
     agreement: Option<Agreement>,
     stability: Option<Pushes>,
+    independent: f32,
     /// How each feature's number may have been mistaken, if that is known.
     pub(super) mistakes: Vec<Mistakes>,
 }
@@ -94,6 +95,7 @@ impl Screen {
                 .as_ref()
                 .map(|raw| Pushes::new(raw, d))
                 .transpose()?,
+            independent: independent(precision),
             mistakes: Vec::new(),
         };
         if screen.mean.len() != d {
@@ -120,6 +122,12 @@ impl Screen {
     /// How far the networks may disagree, if the fit asked them.
     pub fn agreement(&self) -> Option<&Agreement> {
         self.agreement.as_ref()
+    }
+
+    /// As how many independent features the patients' differ: fewer than there are, where some go
+    /// along with others. The participation ratio of the covariance's eigenvalues λ, (Σλ)²/Σλ².
+    pub fn independent(&self) -> f32 {
+        self.independent
     }
 
     /// The normal score of a feature's value.
@@ -270,6 +278,52 @@ pub(super) fn diagonal(rows: &[Vec<f32>]) -> Vec<f32> {
     rows.filter_map(|(j, row)| row.get(j).copied()).collect()
 }
 
+/// [`Screen::independent`], from the precision matrix: of the covariance, which is its inverse, the
+/// trace squared by the sum of squares. As many as there are features when that is no number.
+#[expect(clippy::cast_precision_loss, reason = "at most 128 features")]
+fn independent(precision: &[Vec<f32>]) -> f32 {
+    let d = precision.len();
+    let covariance = inverse(precision);
+    let trace: f64 = covariance
+        .iter()
+        .enumerate()
+        .filter_map(|(j, row)| row.get(j))
+        .sum();
+    let squares: f64 = covariance.iter().flatten().map(|v| v * v).sum();
+    let ratio = trace * trace / squares;
+    #[expect(clippy::cast_possible_truncation, reason = "between 1 and 128")]
+    if ratio.is_finite() {
+        ratio.clamp(1.0, d as f64) as f32
+    } else {
+        d as f32
+    }
+}
+
+/// Gauss-Jordan in place, without pivoting: the matrix is positive definite.
+fn inverse(matrix: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    let mut rows: Vec<Vec<f64>> = matrix
+        .iter()
+        .map(|row| row.iter().map(|v| f64::from(*v)).collect())
+        .collect();
+    for k in 0..rows.len() {
+        let mut pivot = rows.get_mut(k).map(std::mem::take).unwrap_or_default();
+        let scale = pivot.get_mut(k).map_or(1.0, |v| std::mem::replace(v, 1.0));
+        for v in &mut pivot {
+            *v /= scale;
+        }
+        for row in rows.iter_mut().filter(|row| !row.is_empty()) {
+            let factor = row.get_mut(k).map(std::mem::take).unwrap_or_default();
+            for (v, p) in row.iter_mut().zip(&pivot) {
+                *v -= factor * p;
+            }
+        }
+        if let Some(row) = rows.get_mut(k) {
+            *row = pivot;
+        }
+    }
+    rows
+}
+
 /// A square matrix with a positive diagonal where it is one.
 pub(super) fn square(
     place: &'static str,
@@ -332,4 +386,23 @@ fn network(raw: &RawReference, d: usize) -> Result<Vec<Dense>, ReferenceError> {
         return Err(wrong("one output a feature and one for the row"));
     }
     Ok(layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{independent, inverse};
+
+    #[test]
+    fn features_that_go_along_with_each_other_are_not_independent() {
+        assert!((independent(&[vec![2.0, 0.0], vec![0.0, 2.0]]) - 2.0).abs() < 1e-6);
+        // Correlation .6: (Σλ)² = 4, Σλ² = 1.6² + .4².
+        let precision = [vec![1.5625, -0.9375], vec![-0.9375, 1.5625]];
+        for (row, expected) in inverse(&precision).iter().zip([[1.0, 0.6], [0.6, 1.0]]) {
+            for (value, expected) in row.iter().zip(expected) {
+                assert!((value - expected).abs() < 1e-12, "{row:?}");
+            }
+        }
+        assert!((independent(&precision) - 4.0 / 2.72).abs() < 1e-6);
+        assert!((independent(&[vec![0.0]]) - 1.0).abs() < 1e-6, "no number");
+    }
 }

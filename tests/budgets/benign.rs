@@ -32,7 +32,11 @@ impl Caller {
         let limits = Budgets::default().limits(&[], &own);
         let embedders = [[key; 32], [key + 100; 32]].map(|key| {
             let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-            Embedder::new(&key, model.spec.features.iter().map(|f| f.name.as_str()))
+            Embedder::new(
+                &key,
+                &model.screen,
+                model.spec.features.iter().map(|f| f.name.as_str()),
+            )
         });
         Self {
             terms: Terms::new(&limits, clinical, &QueriesSpec::default()),
