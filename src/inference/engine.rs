@@ -105,8 +105,8 @@ impl<R: Scored> Engine<R> {
         Ok(engine)
     }
 
-    /// Has `row` (or rows, run together) scored by every member and returns it. Cancel-safe: a row whose caller has gone
-    /// is not run.
+    /// Has `row` (or rows, run together) scored by every member and returns it. Cancel-safe: a row
+    /// whose caller has gone is not run.
     pub async fn score(&self, mut row: Box<R>) -> Result<Box<R>, ScoreError> {
         let rows = self.admissible(&row)?;
         // Nobody who waits is overtaken.
