@@ -34,7 +34,7 @@ WARM_UP, REQUESTS = 30, 200
 KINDS = {
     "request": "tokio::runtime::scheduler::multi_thread::worker::Context::run",
     "inference": "vitalgate::inference::",
-    "audit": "vitalgate::audit::writer::Writer::run",
+    "audit": "vitalgate::audit::",
 }
 
 
