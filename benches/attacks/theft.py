@@ -53,9 +53,14 @@ def _perceptron(rows, target, weight=None):
     rows, outcome, weight = _soft(rows, target, np.ones(len(rows)) if weight is None else weight)
     scale = StandardScaler().fit(rows)
     fitted = MLPClassifier((64, 32), alpha=1.0, max_iter=30, random_state=0)
+    scaled = np.clip(scale.transform(rows), -8, 8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it stops when it stops
-        fitted.fit(np.clip(scale.transform(rows), -8, 8), outcome, sample_weight=weight)
+        try:
+            fitted.fit(scaled, outcome, sample_weight=weight)
+        except ZeroDivisionError:  # a batch of rows without weight has no mean
+            kept = weight > 0
+            fitted.fit(scaled[kept], outcome[kept], sample_weight=weight[kept])
     return lambda new: fitted.predict_proba(np.clip(scale.transform(new), -8, 8))[:, 1]
 
 
