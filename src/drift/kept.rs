@@ -64,10 +64,12 @@ impl Monitor {
     /// Adds to `kept` what has come since, and drops what is out of the window. At the `end` of a
     /// process the hour that it ends in is over.
     pub(super) fn keep(&self, kept: &mut Vec<Hours>, now: Duration, end: bool) {
-        kept.retain(|hours| hours.first + 24 * HOUR > now.as_secs());
+        let now = now.as_secs();
+        // What is further ahead than the window would keep it is of a clock that was wrong.
+        kept.retain(|hours| hours.first + 24 * HOUR > now && hours.last <= now + HOUR);
         let own = kept.iter().filter(|hours| hours.restarts == 0);
         let since = own.map(|hours| hours.last + HOUR).max().unwrap_or(0);
-        let is_over = |began: u64| end || began + HOUR <= now.as_secs();
+        let is_over = |began: u64| began <= now && (end || began + HOUR <= now);
         let blocks = self.day(|blocks| {
             let own = blocks.iter().filter(|block| block.restarts == 0);
             own.map(Hours::of).collect::<Vec<_>>()

@@ -224,6 +224,30 @@ fn hours_go_by() {
 }
 
 #[test]
+fn rows_of_a_clock_that_was_ahead_do_not_stay() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let monitor = monitor(&mut rng);
+    let start = Duration::from_secs(1_700_000_000);
+    let mut fill = |rows: u32, now: Duration| {
+        for _ in 0..rows {
+            let values = patient(&mut rng);
+            count(&monitor, &values, &mut rng, None, now);
+        }
+    };
+    let rows = |now: Duration| -> Vec<u32> { monitor.report(now).iter().map(|r| r.rows).collect() };
+    fill(30, start + Duration::from_hours(24 * 365));
+    fill(50, start);
+    assert_eq!(rows(start), [80, 50, 50]);
+    let day = start + Duration::from_hours(25);
+    fill(20, day);
+    assert_eq!(rows(day), [100, 20, 20]);
+    // Set back by a minute, a clock counts on where it is.
+    let minute = start + Duration::from_mins(25 * 60 - 1);
+    fill(1, minute);
+    assert_eq!(rows(minute)[1..], [21, 21]);
+}
+
+#[test]
 fn a_histogram_is_of_enough_rows_in_every_bin() {
     let values: Vec<f32> = (0..997_u16).map(|i| f32::from(i % 311)).collect();
     let raw = histogram("x", &values, 20);

@@ -116,9 +116,9 @@ impl Window {
     pub(super) fn sums(&mut self, now: Duration) -> (Vec<f64>, u32) {
         self.roll(now, false);
         let mut sums = vec![0.0; self.slots];
-        let mut rows = 0;
+        let mut rows = 0_u32;
         for block in &self.blocks {
-            rows += block.rows;
+            rows = rows.saturating_add(block.rows);
             for (sum, count) in sums.iter_mut().zip(&block.counts) {
                 *sum += f64::from(*count);
             }
@@ -144,6 +144,10 @@ impl Window {
                 let oldest = (began + length).saturating_sub(length * blocks);
                 while self.blocks.front().is_some_and(|b| b.began < oldest) {
                     self.blocks.pop_front();
+                }
+                // Of a clock that was wrong and is right again: it would stay until then.
+                while self.blocks.back().is_some_and(|b| b.began > began + length) {
+                    self.blocks.pop_back();
                 }
                 let last = self.blocks.back();
                 // What another process has counted in this hour stays its own.

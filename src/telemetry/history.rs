@@ -64,6 +64,11 @@ impl Day {
             return;
         };
         let number = now.as_secs() / SPAN;
+        // A clock that was set back a little counts on in the last span; one that was far ahead
+        // leaves nothing.
+        while spans.back().is_some_and(|last| last.number > number + 1) {
+            spans.pop_back();
+        }
         if spans.back().is_none_or(|last| last.number < number) {
             let counts = Counts::default();
             spans.push_back(Span { number, counts });
@@ -71,7 +76,6 @@ impl Day {
                 spans.pop_front();
             }
         }
-        // A clock that was set back counts on in the last span.
         if let Some(count) = spans.back_mut().and_then(|s| s.counts.get_mut(place)) {
             *count = count.saturating_add(1);
         }
@@ -123,5 +127,17 @@ mod tests {
         assert_eq!(later.last(), Some(&[0; 4]));
         assert!(day.last(Some("a"), at(900)).iter().all(|c| *c == [0; 4]));
         assert_eq!(day.last(Some("none"), at(299))[0], [0; 4]);
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_counted_does_not_stay() {
+        let mut day = Day(BTreeMap::new());
+        let at = |span: u64| Duration::from_secs(span * SPAN);
+        day.note("a", Outcome::Predicted, at(100_000));
+        for span in [1000, 1001, 1000] {
+            day.note("a", Outcome::Review, at(span));
+        }
+        let now = day.last(Some("a"), at(1001));
+        assert_eq!(now[SPANS - 2..], [[0, 1, 0, 0], [0, 2, 0, 0]]);
     }
 }

@@ -61,6 +61,21 @@ fn only_hours_that_are_over_are_kept_never_of_fewer_than_20_patients_and_they_ne
 }
 
 #[test]
+fn hours_of_a_clock_that_was_ahead_are_not_kept() {
+    let mut rng = ChaCha8Rng::seed_from_u64(16);
+    let monitor = monitor(&mut rng);
+    let mut kept = Vec::new();
+    fill(&monitor, &mut rng, 1000, 0..30);
+    monitor.keep(&mut kept, at(1001, 0), false);
+    assert_eq!(rows(&kept), [30]);
+    fill(&monitor, &mut rng, 0, 30..70);
+    monitor.keep(&mut kept, at(0, 1800), true);
+    assert_eq!(rows(&kept), [40]);
+    // Or the server that starts next takes none of it.
+    monitor.check_all(&kept, at(0, 1801)).unwrap();
+}
+
+#[test]
 fn a_monitor_goes_on_where_another_ended() {
     let mut rng = ChaCha8Rng::seed_from_u64(12);
     let before = monitor(&mut ChaCha8Rng::seed_from_u64(1));
@@ -181,6 +196,22 @@ fn what_cannot_be_counts_of_this_model_is_refused() {
     ] {
         assert!(!check(&bad), "{bad}");
     }
+    // Checked sums are no promise that somebody has counted so much.
+    let (mut many, place) = (
+        good.clone(),
+        good[0]["counts"].as_array().unwrap().len() - 1,
+    );
+    many[0]["rows"] = json!(u32::MAX);
+    many[0]["counts"] = json!(vec![0; place]);
+    many[0]["counts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!(u32::MAX));
+    let many = json!(vec![many[0].clone(); 2]);
+    let mut many: Vec<Hours> = serde_json::from_value(many).unwrap();
+    monitor.check_all(&many, now).unwrap();
+    monitor.restore(&mut many);
+    assert_eq!(day(&monitor, now).rows, u32::MAX);
     let mut few = good.clone();
     few[0]["rows"] = json!(1);
     assert!(!check(&few));
