@@ -28,6 +28,7 @@ mod accounts;
 mod shown;
 mod turns;
 
+pub(crate) use account::Today;
 pub use account::{Account, Place};
 pub use accounts::{Accounts, UNLISTED};
 pub use shown::{Requests, Rows, Shown};

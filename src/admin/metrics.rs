@@ -1,5 +1,7 @@
 //! Everything that was counted, and what can be read off the server when somebody asks.
 
+use std::collections::BTreeMap;
+
 use super::{
     Administration,
     reports::{self, model_state},
@@ -46,6 +48,7 @@ fn read_off(of: &Administration) {
     c::CALLERS_QUARANTINED
         .with([])
         .set(count(stopped.callers().count()));
+    budgets(of);
     if let Some(fleet) = application.pipeline.extraction.fleet() {
         c::STORE_UP.with([]).set(flag(fleet.is_up()));
     }
@@ -69,6 +72,28 @@ fn read_off(of: &Administration) {
     audit_log(of);
     models(&application.pipeline.models.all(), &stopped);
     release_policy(of);
+}
+
+fn budgets(of: &Administration) {
+    let now = clock::since_epoch().as_secs();
+    let mut used: BTreeMap<(String, String), f64> = BTreeMap::new();
+    for account in of.application.pipeline.admitter.accounts().all() {
+        let Some(limit) = account.limits().rows_per_day.limit() else {
+            continue;
+        };
+        for asked in account.asked(now) {
+            let share = f64::from(asked.rows) / f64::from(limit.max(1));
+            // Some callers share a label.
+            let caller = account.label().to_string();
+            let most = used.entry((caller, asked.model)).or_default();
+            *most = most.max(share);
+        }
+    }
+    for ((caller, model), share) in used {
+        c::BUDGET_USED
+            .with([caller.into(), model.into()])
+            .set(share);
+    }
 }
 
 fn audit_log(of: &Administration) {

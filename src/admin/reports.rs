@@ -129,21 +129,21 @@ pub(super) fn callers(of: &Administration) -> Value {
 /// What a caller asked about each model today, and how far the response to it is.
 fn queries(of: &Administration, caller: &str) -> Value {
     let accounts = of.application.pipeline.admitter.accounts();
-    let (now, mut models) = (clock::since_epoch().as_secs(), Vec::new());
-    if let Some(account) = accounts.named(caller) {
-        let limits = account.limits();
-        account.each_ledger(|model, ledger| {
-            let step = ledger.current(account.clinical(), now);
-            models.push(json!({
-                "model": model,
-                "rows": ledger.used(),
-                "budget": limits.rows_per_day.limit(),
-                "response": step.as_str(),
-                "patterns": limits.patterns,
-            }));
-        });
-    }
-    models.into()
+    let Some(account) = accounts.named(caller) else {
+        return json!([]);
+    };
+    let limits = account.limits();
+    let asked = account.asked(clock::since_epoch().as_secs()).into_iter();
+    let models = asked.map(|asked| {
+        json!({
+            "model": asked.model,
+            "rows": asked.rows,
+            "budget": limits.rows_per_day.limit(),
+            "response": asked.step.as_str(),
+            "patterns": limits.patterns,
+        })
+    });
+    models.collect()
 }
 
 /// How many callers and models there are at each step of the response to query patterns.
@@ -155,11 +155,10 @@ pub(super) fn steps(of: &Administration) -> Vec<(Step, usize)> {
         .map(|step| (step, 0))
         .collect();
     for account in of.application.pipeline.admitter.accounts().all() {
-        account.each_ledger(|_, ledger| {
-            let current = ledger.current(account.clinical(), now);
-            let of_step = steps.iter_mut().filter(|(step, _)| *step == current);
+        for asked in account.asked(now) {
+            let of_step = steps.iter_mut().filter(|(step, _)| *step == asked.step);
             of_step.for_each(|(_, callers)| *callers += 1);
-        });
+        }
     }
     steps
 }

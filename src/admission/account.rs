@@ -22,7 +22,7 @@ use crate::{
     authz::Role,
     config::CallerLimits,
     disposition::{Code, Refusal},
-    extraction::{Clinical, Ledger},
+    extraction::{Clinical, Ledger, Step},
 };
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
@@ -35,6 +35,17 @@ pub struct Account {
     limits: CallerLimits,
     clinical: Clinical,
     spent: Arc<Spent>,
+}
+
+/// What a caller has asked about one model today.
+#[derive(Debug)]
+pub(crate) struct Today {
+    /// The model.
+    pub(crate) model: String,
+    /// Distinct rows.
+    pub(crate) rows: u32,
+    /// How far the response to it is.
+    pub(crate) step: Step,
 }
 
 /// What a caller has taken. Another of its tokens may have other roles, and so other limits, but
@@ -228,6 +239,21 @@ impl Account {
         for (model, ledger) in ledgers.iter_mut() {
             look(model, ledger);
         }
+    }
+
+    /// What it has asked about each model today, at `now` in seconds since the epoch.
+    pub(crate) fn asked(&self, now: u64) -> Vec<Today> {
+        let mut asked = Vec::new();
+        self.each_ledger(|model, ledger| {
+            // The step first: where a day has begun, it begins here too.
+            let step = ledger.current(self.clinical, now);
+            asked.push(Today {
+                model: model.to_owned(),
+                rows: ledger.used(),
+                step,
+            });
+        });
+        asked
     }
 
     /// Whether forgetting it would give nothing back: nothing in flight, and no ledger that says

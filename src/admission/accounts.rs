@@ -234,8 +234,12 @@ mod tests {
         );
         let now = u64::try_from(clock::since_epoch().as_millis()).unwrap();
         account.with_ledger("m", |l| l.enter(&query, &terms, now));
+        // Yesterday's rows are not today's, whoever looks first.
+        let rows = |seconds: u64| account.asked(seconds).iter().map(|of| of.rows).sum::<u32>();
+        assert_eq!(rows(now / 1000), 1);
         let changed = accounts.of(&Principal::example("ann", &[Role::EhrSystem], &["*"]));
         assert!(!Arc::ptr_eq(&account, &changed));
         assert_eq!(changed.with_ledger("m", |l| l.used()), 1);
+        assert_eq!(rows(now / 1000 + 86_400), 0);
     }
 }

@@ -269,6 +269,9 @@ catalogue! {
     Gauge CALLERS_QUARANTINED = "vitalgate_callers_quarantined" [],
         "Callers that an operator stopped",
         "A quarantine, a release";
+    Gauge BUDGET_USED = "vitalgate_budget_used_ratio" [caller, model],
+        "Share of the day's budget of distinct rows that is used up, 1 when it is; absent for callers without one. Of callers whose tokens name them, the highest",
+        "A caller that asks about a row it has not asked about today";
     Counter CALLER_EVENTS = "vitalgate_caller_events_total" [caller, model, event],
         "What operators are told of a caller's queries: budget-alert (80 %), budget-exhausted, near-duplicate, flag-rate, response-raised, response-eased, store-away, store-back",
         "A caller that asks about many rows, or in a way that looks like probing";

@@ -185,6 +185,11 @@ fn a_record_system_beyond_its_budget_has_bands_and_the_record_says_why() {
         &crate::harness::breast_cancer_patients()[0],
     );
     assert!(again.json()["prediction"]["probability"].is_number());
+    let metrics = admin(&server, &site, "ops", "GET", "/metrics");
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    let used = "vitalgate_budget_used_ratio{caller=\"ehr\",model=\"breast-cancer\"}";
+    let used = metrics.lines().find_map(|line| line.strip_prefix(used));
+    assert_eq!(used, Some(" 1"));
     server.stop();
     let records = server.records();
     let predicted = records.iter().filter(|r| r["disposition"] == "predicted");

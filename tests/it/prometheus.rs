@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     drift::Ward,
-    harness::{ICU_PATIENT, Wire, change, client, identity_files, post},
+    harness::{ICU_PATIENT, Wire, breast_cancer_patients, change, client, identity_files, post},
 };
 
 const PREDICT: &str = "/v1/models/icu-mortality/predict";
@@ -237,6 +237,11 @@ fn every_panel_has_data() {
         broken.send(b"NOT HTTP\r\n\r\n");
         drop(broken.rest());
     };
+    // Of all callers here only the record system has a budget.
+    let mut ehr = Wire::open(&ward.server, &client(&ward.site, "ehr"));
+    let slide = breast_cancer_patients().remove(0).to_string();
+    let path = "/v1/models/breast-cancer/predict";
+    assert_eq!(post(&mut ehr, path, slide.as_bytes()).status, 200);
     (0..8).for_each(happen);
     change(
         &ward.server,

@@ -4,19 +4,13 @@ use maud::{Markup, html};
 
 use super::{ROOT, View, form::control, in_path, state, table};
 use crate::{
+    admission::Today,
     authz::Action,
     clock,
     config::{CallerLimits, Patterns},
     containment::Stopped,
     extraction::Step,
 };
-
-/// What a caller asked one model today.
-struct Queries {
-    model: String,
-    rows: u32,
-    step: Step,
-}
 
 pub(super) fn page(view: &View<'_>) -> String {
     let pipeline = &view.of.application.pipeline;
@@ -94,25 +88,20 @@ fn controls(view: &View<'_>, name: &str, held: bool, limited: bool) -> Markup {
     }
 }
 
-fn used(query: &Queries, limits: Option<CallerLimits>) -> String {
+fn used(query: &Today, limits: Option<CallerLimits>) -> String {
     match limits.and_then(|limits| limits.rows_per_day.limit()) {
         Some(limit) => format!("{} of {limit}", query.rows),
         None => format!("{}, no limit", query.rows),
     }
 }
 
-fn queries(view: &View<'_>, caller: &str) -> (Option<CallerLimits>, Vec<Queries>) {
+fn queries(view: &View<'_>, caller: &str) -> (Option<CallerLimits>, Vec<Today>) {
     let accounts = view.of.application.pipeline.admitter.accounts();
-    let (now, mut queries) = (clock::since_epoch().as_secs(), Vec::new());
-    let Some(account) = accounts.named(caller) else {
-        return (None, queries);
-    };
-    account.each_ledger(|model, ledger| {
-        queries.push(Queries {
-            model: model.to_owned(),
-            rows: ledger.used(),
-            step: ledger.current(account.clinical(), now),
-        });
-    });
-    (Some(*account.limits()), queries)
+    match accounts.named(caller) {
+        Some(account) => (
+            Some(*account.limits()),
+            account.asked(clock::since_epoch().as_secs()),
+        ),
+        None => (None, Vec::new()),
+    }
 }
