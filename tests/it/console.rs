@@ -320,6 +320,9 @@ fn pages_are_for_those_who_may_see_them_and_load_nothing() {
             "{path}"
         );
     }
+    // Nobody has asked yet, which says nothing of drift.
+    let (_, shown) = page(&server, &site, "ops", "/console");
+    assert!(shown.contains("too few values") && !shown.contains("no alarm"));
     // Somebody without models sees none.
     let (_, shown) = page(&server, &site, "nobody", "/console");
     assert!(!shown.contains("icu-mortality"), "{shown}");

@@ -10,7 +10,6 @@ use crate::{
     clock,
     config::ServedModel,
     containment::{Hold, Stopped},
-    drift::Monitor,
     telemetry::history,
 };
 
@@ -54,7 +53,9 @@ fn tiles(view: &View<'_>, stopped: &Stopped, models: &[&LoadedModel]) -> Markup 
     let serving = models
         .iter()
         .filter(|m| model_state(m, stopped) == "serving");
-    let drifting = models.iter().filter(|m| alarms(m).is_some_and(|n| n > 0));
+    let drifting = models
+        .iter()
+        .filter(|m| matches!(watched(m), Watched::Alarms(n) if n > 0));
     let limited: usize = steps(view.of).iter().map(|(_, callers)| callers).sum();
     let good = |good: bool, otherwise: &'static str| state(if good { "good" } else { otherwise });
     let in_flight = application.pipeline.admitter.in_flight();
@@ -72,11 +73,23 @@ fn tiles(view: &View<'_>, stopped: &Stopped, models: &[&LoadedModel]) -> Markup 
     }
 }
 
-/// Series that have an alarm, in any window; none for a model that is not watched.
-pub(super) fn alarms(model: &LoadedModel) -> Option<usize> {
-    let reports = model
-        .drift()
-        .map(|drift| Monitor::report(drift, clock::since_epoch()))?;
+/// What there is to say of a model's drift, over all windows.
+enum Watched {
+    Not,
+    /// Nothing yet, and least of all that there is none.
+    TooFew,
+    /// So many series have an alarm.
+    Alarms(usize),
+}
+
+fn watched(model: &LoadedModel) -> Watched {
+    let Some(monitor) = model.drift() else {
+        return Watched::Not;
+    };
+    let reports = monitor.report(clock::since_epoch());
+    if reports.iter().all(|report| report.rates.is_empty()) {
+        return Watched::TooFew;
+    }
     let mut alarmed: Vec<String> = Vec::new();
     for report in reports {
         let series = report.series.iter().filter(|s| s.alarm).map(|s| &s.name);
@@ -89,7 +102,7 @@ pub(super) fn alarms(model: &LoadedModel) -> Option<usize> {
     }
     alarmed.sort_unstable();
     alarmed.dedup();
-    Some(alarmed.len())
+    Watched::Alarms(alarmed.len())
 }
 
 fn models(view: &View<'_>, models: &[&LoadedModel], stopped: &Stopped) -> Markup {
@@ -104,10 +117,11 @@ fn models(view: &View<'_>, models: &[&LoadedModel], stopped: &Stopped) -> Markup
                     a href={ (ROOT) "/models/" (spec.name) "/versions/" (spec.version) } { (spec.name) " " (spec.version) }
                 }
                 td { (state(model_state(model, stopped))) }
-                td { @match alarms(model) {
-                    None => (state("not watched")),
-                    Some(0) => (state("no alarm")),
-                    Some(n) => { span.state.bad { (n) @if n == 1 { " alarm" } @else { " alarms" } } },
+                td { @match watched(model) {
+                    Watched::Not => (state("not watched")),
+                    Watched::TooFew => (state("too few values")),
+                    Watched::Alarms(0) => (state("no alarm")),
+                    Watched::Alarms(n) => { span.state.bad { (n) @if n == 1 { " alarm" } @else { " alarms" } } },
                 } }
                 td { (approved_by(model)) }
                 td { code { (model.digest().get(..12).unwrap_or_default()) "…" } }
