@@ -27,6 +27,7 @@ use crate::{
     trail::Trail,
 };
 
+mod decision;
 mod expiry;
 mod health;
 mod routes;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
-use super::Application;
+use super::{Application, decision::Decision};
 use crate::{
     answer::{Disposition, Language},
     audit::Recorded,
@@ -24,7 +24,6 @@ use crate::{
     bundle::LoadedModel,
     connection::Peer,
     disposition::{Code, Refusal},
-    phi::scrub::scrubbed_spawn,
     pipeline::{Call, Stop},
     receive::Framing,
     schema,
@@ -153,8 +152,7 @@ fn ask(named: Named, ask: fn(Target) -> Ask) -> Ask {
 }
 
 impl Context {
-    /// Decides, records and answers in a task of its own: a caller that hangs up must not stop
-    /// a decision half-way, unrecorded.
+    /// Decides, records and answers. A caller that hangs up does not stop it ([`Decision`]).
     async fn answer(self, connection: Connection, request: Request, ask: Ask) -> Recorded {
         let (Extension(peer), Extension(framing)) = connection;
         let source = peer.source;
@@ -164,7 +162,7 @@ impl Context {
         } else {
             Ask::Nothing(Code::MalformedHttp.into())
         };
-        let task = scrubbed_spawn(&self.tasks, async move {
+        let decision = Decision::new(&self.tasks, async move {
             let mut trail = Trail::start(peer.source);
             trail.trace = Trace::of(request.headers(), &trail.id);
             let span = trail.trace.as_ref().map_or_else(Span::none, Trace::span);
@@ -175,16 +173,13 @@ impl Context {
             };
             decided.instrument(span).await
         });
-        match task.await {
-            Ok(recorded) => recorded,
-            Err(_panicked) => {
-                let failed = Disposition::Refused(Code::Internal.into());
-                self.application
-                    .audit
-                    .record(&Trail::start(source), failed)
-                    .await
-            }
+        if let Ok(recorded) = decision.await {
+            return recorded;
         }
+        // It panicked.
+        let failed = Disposition::Refused(Code::Internal.into());
+        let audit = &self.application.audit;
+        audit.record(&Trail::start(source), failed).await
     }
 }
 
@@ -319,7 +314,7 @@ fn summary(model: &LoadedModel) -> Value {
         "name": spec.name,
         "version": spec.version,
         "title": spec.title,
-        "digest": format!("sha256:{}", model.digest()),
+        "digest": model.named_digest(),
         "provider": model.engine().provider().name(),
     })
 }
