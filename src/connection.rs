@@ -355,10 +355,10 @@ impl Plaintext {
         }
     }
 
-    /// Whether this write is to be tried again: while nothing of an answer is out, hyper can
-    /// still be told to stop behind it, and whatever has arrived (end of stream included) was
-    /// sent before the answer could be known. Afterwards it may be the next request of a quick
-    /// and honest peer.
+    /// Whether this write is to be tried again, which [`one_request`] sees to at once: while
+    /// nothing of an answer is out, hyper can still be told to stop behind it, and whatever has
+    /// arrived (end of stream included) was sent before the answer could be known. Afterwards it
+    /// may be the next request of a quick and honest peer.
     fn holds_back(&mut self, cx: &mut Context<'_>) -> bool {
         let answer = &self.answer;
         if !answer.made.load(Ordering::Acquire) || answer.released.load(Ordering::Acquire) {
@@ -370,7 +370,6 @@ impl Plaintext {
             answer.reusable.store(false, Ordering::Release);
         }
         answer.held.store(true, Ordering::Release);
-        cx.waker().wake_by_ref();
         true
     }
 }
@@ -385,12 +384,16 @@ impl AsyncRead for Plaintext {
         if self.answer.made.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        if let Some(byte) = self.first.filter(|_| buffer.remaining() > 0) {
-            self.first = None;
-            buffer.put_slice(&[byte]);
-            return Poll::Ready(Ok(()));
+        let Some(byte) = self.first.filter(|_| buffer.remaining() > 0) else {
+            return Pin::new(&mut self.tls).poll_read(cx, buffer);
+        };
+        self.first = None;
+        buffer.put_slice(&[byte]);
+        // With what came along with it: parsing one byte, and room for more of them, are for nothing.
+        match Pin::new(&mut self.tls).poll_read(cx, buffer) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
         }
-        Pin::new(&mut self.tls).poll_read(cx, buffer)
     }
 }
 
