@@ -116,10 +116,12 @@ impl Directory {
         );
         // Their names must outlive a power cut as their contents do.
         self.handle.sync_all()?;
+        let found = records.metadata()?;
         Ok(Live {
             path: self.path.join(Segment::Live.records()),
             checkpoints_path: self.path.join(Segment::Live.checkpoints()),
-            length: records.metadata()?.len(),
+            identity: identity(&found),
+            length: found.len(),
             checkpoints_length: checkpoints.metadata()?.len(),
             records,
             checkpoints,
@@ -185,17 +187,15 @@ impl Directory {
     }
 }
 
-/// Which file is at a path; nothing when there is none.
-fn identity_at(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+/// Which file it is, for as long as it is open.
+fn identity(of: &Metadata) -> (u64, u64) {
+    (of.dev(), of.ino())
 }
 
 /// Whether the file at a path is the open one; nothing when there is none.
 fn is_at(open: &File, path: &Path) -> Option<bool> {
-    let at_path = identity_at(path)?;
-    let same = |open: Metadata| at_path == (open.dev(), open.ino());
-    Some(open.metadata().is_ok_and(same))
+    let at_path = identity(&fs::metadata(path).ok()?);
+    Some(open.metadata().is_ok_and(|open| at_path == identity(&open)))
 }
 
 /// The live segment.
@@ -205,6 +205,8 @@ pub(super) struct Live {
     checkpoints_path: PathBuf,
     records: File,
     checkpoints: File,
+    /// Of the file of records.
+    identity: (u64, u64),
     length: u64,
     checkpoints_length: u64,
     /// Something that should have been taken back may still be there.
@@ -219,7 +221,7 @@ impl Live {
 
     /// Whether nothing is in it, so that it need not be closed for a new one.
     pub(super) fn is_blank(&self) -> bool {
-        self.length == 0 && !self.uncertain && self.is_undisturbed().unwrap_or(false)
+        self.length == 0 && !self.uncertain && self.is_undisturbed()
     }
 
     /// Whether the file at our path is ours; nothing when there is none.
@@ -234,8 +236,10 @@ impl Live {
     }
 
     /// Whether records that are written now go where they are looked for, behind the ones before.
-    pub(super) fn is_undisturbed(&self) -> io::Result<bool> {
-        Ok(self.at_path() == Some(true) && self.records.metadata()?.len() == self.length)
+    pub(super) fn is_undisturbed(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|at_path| {
+            identity(&at_path) == self.identity && at_path.len() == self.length
+        })
     }
 
     /// Appends whole lines, all or none. Of a write that fails in the middle nothing should stay.

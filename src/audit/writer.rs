@@ -133,6 +133,7 @@ impl Writer {
 
     pub(super) fn run(mut self) {
         let (mut batch, mut lines, mut leaves) = (Vec::new(), Vec::new(), Vec::new());
+        let duration = AUDIT_COMMIT.with([]);
         loop {
             match self.entries.recv_timeout(SYNC_INTERVAL) {
                 Ok(entry) => {
@@ -140,7 +141,7 @@ impl Writer {
                     batch.extend(self.entries.try_iter().take(BATCH - 1));
                     let started = clock::monotonic();
                     let committed = self.commit(&batch, &mut lines, &mut leaves);
-                    AUDIT_COMMIT.with([]).record(started.elapsed());
+                    duration.record(started.elapsed());
                     let accepted = committed.is_ok();
                     self.judged(committed);
                     for Entry {
@@ -200,7 +201,7 @@ impl Writer {
 
     /// Makes sure that the live segment can take so many bytes: it is ours, open, not too large.
     fn make_ready(&mut self, incoming: u64) -> io::Result<()> {
-        if self.open && !self.live.is_undisturbed()? {
+        if self.open && !self.live.is_undisturbed() {
             tracing::error!(
                 "audit log: it was moved, deleted or changed from outside; continuing in a new \
                  segment. `vitalgate audit verify` will say what is missing"
