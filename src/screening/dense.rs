@@ -1,7 +1,14 @@
-//! A matrix times a vector, laid out so that the compiler makes vector instructions of it.
+//! A matrix times a vector, laid out so that the compiler makes vector instructions of it: those
+//! of the processor that it runs on (AVX2, where that has it). Every output is summed up in the same
+//! order on all of them.
 
-/// Outputs computed side by side; the rows of a block lie interleaved.
-const LANES: usize = 16;
+use std::array::from_fn;
+
+use pulp::{Arch, NullaryFnOnce};
+
+/// Outputs computed side by side; the rows of a block lie interleaved. Enough of them that sums
+/// need not wait for each other.
+const LANES: usize = 32;
 
 /// `outputs × inputs` weights and a bias, in float32.
 #[derive(Clone, Debug)]
@@ -9,7 +16,7 @@ pub(super) struct Dense {
     /// For each block of outputs, for each input, the weights of the block's outputs.
     blocks: Vec<Vec<[f32; LANES]>>,
     bias: Vec<[f32; LANES]>,
-    outputs: usize,
+    arch: Arch,
 }
 
 impl Dense {
@@ -17,13 +24,10 @@ impl Dense {
     pub(super) fn new(rows: &[&[f32]], bias: &[f32]) -> Self {
         let inputs = rows.first().map_or(0, |row| row.len());
         let blocks = rows.chunks(LANES).map(|rows| {
-            let column = |input: usize| {
-                let mut lanes = [0.0; LANES];
-                for (lane, row) in lanes.iter_mut().zip(rows) {
-                    *lane = row.get(input).copied().unwrap_or_default();
-                }
-                lanes
-            };
+            // The last row fills its block up: whatever it is near to, the block's are.
+            let row = |lane: usize| rows.get(lane).or(rows.last());
+            let weight = |lane: usize, input: usize| row(lane)?.get(input).copied();
+            let column = |input| from_fn(|lane| weight(lane, input).unwrap_or_default());
             (0..inputs).map(column).collect()
         });
         let bias = bias.chunks(LANES).map(|part| {
@@ -36,20 +40,38 @@ impl Dense {
         Self {
             blocks: blocks.collect(),
             bias: bias.collect(),
-            outputs: rows.len(),
+            arch: Arch::new(),
         }
     }
 
-    /// Numbers that [`Dense::apply`] writes: the outputs, filled up to whole blocks.
+    /// Numbers that [`Dense::apply`] writes: the outputs, and what fills their last block up.
     pub(super) fn width(&self) -> usize {
         self.blocks.len() * LANES
     }
 
     /// Writes the product to `output`, [`Dense::width`] long.
-    #[inline]
     pub(super) fn apply(&self, input: &[f32], output: &mut [f32]) {
+        self.arch.dispatch(Product(self, input, output));
+    }
+
+    /// Smallest square of the distance from `point` to a row; the bias is not used.
+    pub(super) fn nearest(&self, point: &[f32]) -> f32 {
+        self.arch.dispatch(Nearest(self, point))
+    }
+}
+
+/// [`Dense::apply`], compiled for each kind of processor.
+struct Product<'a>(&'a Dense, &'a [f32], &'a mut [f32]);
+
+impl NullaryFnOnce for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `Arch::dispatch` asks")]
+    fn call(self) {
+        let Self(dense, input, output) = self;
         let (output, _) = output.as_chunks_mut::<LANES>();
-        for ((out, block), bias) in output.iter_mut().zip(&self.blocks).zip(&self.bias) {
+        for ((out, block), bias) in output.iter_mut().zip(&dense.blocks).zip(&dense.bias) {
             let mut sums = *bias;
             for (weights, &x) in block.iter().zip(input) {
                 for (sum, weight) in sums.iter_mut().zip(weights) {
@@ -59,13 +81,20 @@ impl Dense {
             *out = sums;
         }
     }
+}
 
-    /// Smallest square of the distance from `point` to a row; the bias is not used.
-    #[inline]
-    pub(super) fn nearest(&self, point: &[f32]) -> f32 {
-        let mut nearest = f32::INFINITY;
-        let mut left = self.outputs;
-        for block in &self.blocks {
+/// [`Dense::nearest`], compiled for each kind of processor.
+struct Nearest<'a>(&'a Dense, &'a [f32]);
+
+impl NullaryFnOnce for Nearest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `Arch::dispatch` asks")]
+    fn call(self) -> f32 {
+        let Self(dense, point) = self;
+        let mut nearest = [f32::INFINITY; LANES];
+        for block in &dense.blocks {
             let mut sums = [0.0; LANES];
             for (weights, &x) in block.iter().zip(point) {
                 for (sum, weight) in sums.iter_mut().zip(weights) {
@@ -73,19 +102,19 @@ impl Dense {
                     *sum += difference * difference;
                 }
             }
-            for &sum in sums.iter().take(left) {
-                nearest = nearest.min(sum);
+            for (nearest, &sum) in nearest.iter_mut().zip(&sums) {
+                *nearest = if sum < *nearest { sum } else { *nearest };
             }
-            left = left.saturating_sub(LANES);
         }
-        nearest
+        nearest.into_iter().fold(f32::INFINITY, f32::min)
     }
 }
 
 /// e to the power of each number, for numbers of at most 0; the relative error is below 1e-5.
 ///
 /// The standard function is a call per number, and there are hundreds of numbers a patient.
-#[inline]
+// Inlined, so that it is compiled for the processor that it runs on.
+#[inline(always)]
 pub(super) fn exp_in_place(numbers: &mut [f32]) {
     /// Adding it leaves the nearest whole number in the lowest bits.
     const ROUND: f32 = 12_582_912.0;

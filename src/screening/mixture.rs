@@ -1,5 +1,7 @@
 //! A mixture of normal distributions: how rare a row is, and how surprising each value.
 
+use pulp::{Arch, NullaryFnOnce};
+
 use super::{
     ReferenceError,
     dense::{Dense, exp_in_place},
@@ -16,6 +18,7 @@ pub(super) struct Mixture {
     /// All components' `P_k`, and `−P_k μ_k`.
     precisions: Dense,
     components: Vec<Component>,
+    arch: Arch,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +63,7 @@ impl Mixture {
         Ok(Self {
             precisions: Dense::new(&rows, &bias),
             components,
+            arch: Arch::new(),
         })
     }
 
@@ -69,55 +73,9 @@ impl Mixture {
     /// `L_k = log w_k + log N_k`, and `c_kj = ½ log(2π / P_k,jj) + ½ y_kj² / P_k,jj` takes `z_j`
     /// out of component k again.
     pub(super) fn evaluate(&self, scratch: &mut Scratch) -> f32 {
-        let Scratch {
-            z,
-            products,
-            log_joint,
-            peak,
-            surprise,
-            ..
-        } = scratch;
-        let d = z.len();
-        resize(products, self.precisions.width());
-        self.precisions.apply(z, products);
-        log_joint.clear();
-        peak.clear();
-        peak.resize(d, f32::NEG_INFINITY);
-        for (component, y) in self.components.iter().zip(products.chunks_exact_mut(d)) {
-            let distance = z.iter().zip(&component.mean).zip(y.iter());
-            let distance: f32 = distance.map(|((z, mean), y)| (z - mean) * y).sum();
-            let log = component.log_peak - 0.5 * distance;
-            log_joint.push(log);
-            let terms = y
-                .iter_mut()
-                .zip(&component.offset)
-                .zip(&component.half_variance);
-            for (((y, offset), half), peak) in terms.zip(peak.iter_mut()) {
-                *y = log + offset + *y * *y * half;
-                *peak = peak.max(*y);
-            }
-        }
-        let highest = log_joint.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for log in log_joint.iter_mut() {
-            *log -= highest;
-        }
-        exp_in_place(log_joint);
-        let log_density = highest + log_joint.iter().sum::<f32>().ln();
-        surprise.clear();
-        surprise.resize(d, 0.0);
-        for y in products.chunks_exact_mut(d).take(self.components.len()) {
-            for (y, peak) in y.iter_mut().zip(peak.iter()) {
-                *y -= peak;
-            }
-            exp_in_place(y);
-            for (sum, y) in surprise.iter_mut().zip(y.iter()) {
-                *sum += y;
-            }
-        }
-        for (surprise, peak) in surprise.iter_mut().zip(peak.iter()) {
-            *surprise = peak + surprise.ln() - log_density;
-        }
-        -log_density
+        resize(&mut scratch.products, self.precisions.width());
+        self.precisions.apply(&scratch.z, &mut scratch.products);
+        self.arch.dispatch(Densities(self, scratch))
     }
 
     /// What the others say of feature `j` of the row whose scores are `z`: the components'
@@ -142,6 +100,66 @@ impl Mixture {
             }
         });
         Conditional(parts.collect())
+    }
+}
+
+/// [`Mixture::evaluate`] once the products are there, compiled for each kind of processor.
+struct Densities<'a>(&'a Mixture, &'a mut Scratch);
+
+impl NullaryFnOnce for Densities<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `Arch::dispatch` asks")]
+    fn call(self) -> f32 {
+        let Self(mixture, scratch) = self;
+        let Scratch {
+            z,
+            products,
+            log_joint,
+            peak,
+            surprise,
+            ..
+        } = scratch;
+        let d = z.len();
+        log_joint.clear();
+        peak.clear();
+        peak.resize(d, f32::NEG_INFINITY);
+        for (component, y) in mixture.components.iter().zip(products.chunks_exact_mut(d)) {
+            let distance = z.iter().zip(&component.mean).zip(y.iter());
+            let distance: f32 = distance.map(|((z, mean), y)| (z - mean) * y).sum();
+            let log = component.log_peak - 0.5 * distance;
+            log_joint.push(log);
+            let terms = y
+                .iter_mut()
+                .zip(&component.offset)
+                .zip(&component.half_variance);
+            for (((y, offset), half), peak) in terms.zip(peak.iter_mut()) {
+                *y = log + offset + *y * *y * half;
+                *peak = peak.max(*y);
+            }
+        }
+        let highest = log_joint.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for log in log_joint.iter_mut() {
+            *log -= highest;
+        }
+        exp_in_place(log_joint);
+        let log_density = highest + log_joint.iter().sum::<f32>().ln();
+        surprise.clear();
+        surprise.resize(d, 0.0);
+        for y in products.chunks_exact_mut(d).take(mixture.components.len()) {
+            for (y, peak) in y.iter_mut().zip(peak.iter()) {
+                *y -= peak;
+            }
+            exp_in_place(y);
+            for (sum, y) in surprise.iter_mut().zip(y.iter()) {
+                *sum += y;
+            }
+        }
+        for (surprise, peak) in surprise.iter_mut().zip(peak.iter()) {
+            *surprise = peak + surprise.ln() - log_density;
+        }
+        -log_density
     }
 }
 
