@@ -3,7 +3,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
 use serde::Serialize;
@@ -27,6 +27,12 @@ use crate::{
     trace::{TRACEPARENT, Trace},
     trail::Trail,
 };
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// Headers of most answers, and what hyper adds to them.
+const HEADERS: usize = 10;
 
 /// What was decided about a request.
 #[derive(Debug)]
@@ -193,7 +199,7 @@ fn features_of(reasons: &[ReviewReason]) -> Vec<usize> {
 struct ModelName<'a> {
     name: &'a str,
     version: u32,
-    digest: String,
+    digest: &'a str,
 }
 
 /// Writes the answer to a decision.
@@ -244,6 +250,7 @@ fn headers(response: &mut Response, disposition: &Disposition, trail: &Trail) {
         Disposition::Exposition(_) => "text/plain; version=0.0.4",
     };
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     if trail.console {
         console::headers(headers);
     }
@@ -257,14 +264,14 @@ fn headers(response: &mut Response, disposition: &Disposition, trail: &Trail) {
         headers.insert(header::CONTENT_LANGUAGE, language);
     }
     if let Ok(id) = HeaderValue::from_str(&trail.id) {
-        headers.insert("x-request-id", id);
+        headers.insert(REQUEST_ID, id);
     }
     if let Some(ours) = trail.trace.as_ref().and_then(Trace::header) {
         headers.insert(TRACEPARENT, ours);
     }
     if trail.shown.requests.is_some() {
         let (policy, left) = (trail.shown.policy(), trail.shown.left());
-        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+        for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
@@ -295,6 +302,6 @@ fn model(trail: &Trail) -> Option<ModelName<'_>> {
     trail.model.as_ref().map(|m| ModelName {
         name: &m.spec().name,
         version: m.spec().version,
-        digest: format!("sha256:{}", m.digest()),
+        digest: m.named_digest(),
     })
 }

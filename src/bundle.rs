@@ -47,6 +47,8 @@ pub const MODEL_FILE: &str = "model.json";
 /// What was fitted to the model's patients, within the bundle.
 pub const REFERENCE_FILE: &str = "reference.json";
 
+/// Says how a digest was made.
+const DIGEST_NAME: &str = "sha256:";
 /// Networks whose run takes no longer are run by the request's own thread.
 const QUICK: Duration = Duration::from_micros(100);
 
@@ -183,7 +185,7 @@ impl LoadError {
 #[derive(Debug)]
 pub struct LoadedModel {
     spec: Arc<ModelSpec>,
-    digest: String,
+    named_digest: String,
     approvers: Vec<Approver>,
     policy_serial: Option<u64>,
     until: Option<Duration>,
@@ -203,7 +205,8 @@ impl LoadedModel {
     ) -> Result<Self, LoadError> {
         let (path, until) = (approved.path.clone(), approved.until);
         let policy_serial = approved.policy_serial;
-        let (digest, approvers) = (approved.digest.clone(), approved.approvers.clone());
+        let named_digest = format!("{DIGEST_NAME}{}", approved.digest());
+        let approvers = approved.approvers.clone();
         let mut files = approved.take_files();
         let spec = parse_model(&path, &files)?;
         let screen = parse_screen(&path, &files, &spec)?;
@@ -218,7 +221,7 @@ impl LoadedModel {
         Ok(Self {
             labels: ModelLabels::new(&spec),
             spec,
-            digest,
+            named_digest,
             approvers,
             policy_serial,
             until,
@@ -236,7 +239,12 @@ impl LoadedModel {
 
     /// The root digest, hex SHA-256 over the files' digests in order of their names.
     pub fn digest(&self) -> &str {
-        &self.digest
+        self.named_digest.trim_start_matches(DIGEST_NAME)
+    }
+
+    /// The root digest as answers and records have it: `sha256:…`.
+    pub fn named_digest(&self) -> &str {
+        &self.named_digest
     }
 
     /// Whose signatures made it loadable; at least one.
@@ -273,7 +281,7 @@ impl LoadedModel {
     /// Goes on counting where the same bytes, loaded before, have counted. Another bundle has
     /// another reference, and begins with nothing.
     pub(crate) fn go_on_watching(&mut self, before: &Self) {
-        if before.digest == self.digest {
+        if before.named_digest == self.named_digest {
             self.drift.clone_from(&before.drift);
         }
     }

@@ -121,7 +121,62 @@ pub struct ModelLabels {
     version: SharedString,
     features: Vec<SharedString>,
     /// Its predictions and its reviews, looked up with the first of each: most of its answers.
-    frequent: [OnceLock<metrics::Counter>; 2],
+    frequent: Frequent<(metrics::Counter, metrics::Histogram)>,
+}
+
+/// What is looked up once for predictions, and once for reviews.
+#[derive(Clone, Debug)]
+struct Frequent<T> {
+    predicted: OnceLock<T>,
+    review: OnceLock<T>,
+}
+
+impl<T> Frequent<T> {
+    const fn new() -> Self {
+        Self {
+            predicted: OnceLock::new(),
+            review: OnceLock::new(),
+        }
+    }
+
+    /// Hands what is looked up for `outcome` to `note`.
+    fn with(&self, outcome: Outcome, look_up: impl FnOnce() -> T, note: impl FnOnce(&T)) {
+        match outcome {
+            Outcome::Predicted => note(self.predicted.get_or_init(look_up)),
+            Outcome::Review => note(self.review.get_or_init(look_up)),
+            Outcome::Rejected | Outcome::Refused | Outcome::Answered | Outcome::Announced => {
+                note(&look_up());
+            }
+        }
+    }
+}
+
+/// As metrics name a caller.
+#[derive(Debug)]
+pub struct CallerLabel {
+    name: SharedString,
+    frequent: Frequent<metrics::Counter>,
+}
+
+impl CallerLabel {
+    /// With this name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: SharedString::from_shared(name.into()),
+            frequent: Frequent::new(),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> SharedString {
+        self.name.clone()
+    }
+
+    fn answered(&self, outcome: Outcome) {
+        let counter = || CALLER_ANSWERS.with([self.name(), outcome.as_str().into()]);
+        self.frequent
+            .with(outcome, counter, |known| known.increment(1));
+    }
 }
 
 /// Of requests that reached no model.
@@ -129,7 +184,7 @@ static NO_MODEL: ModelLabels = ModelLabels {
     model: SharedString::const_str(""),
     version: SharedString::const_str(""),
     features: Vec::new(),
-    frequent: [OnceLock::new(), OnceLock::new()],
+    frequent: Frequent::new(),
 };
 
 impl ModelLabels {
@@ -140,22 +195,29 @@ impl ModelLabels {
             model: shared(&spec.name),
             version: shared(&spec.version.to_string()),
             features: spec.features.iter().map(|f| shared(&f.name)).collect(),
-            frequent: Default::default(),
+            frequent: Frequent::new(),
         }
     }
 
-    fn answered(&self, action: &'static str, outcome: Outcome, status: u16) {
-        let counter = || {
-            let (outcome, status) = (outcome.as_str(), status_text(status));
+    fn answered(&self, trail: &Trail, outcome: Outcome, status: u16) {
+        let action = trail.action.map_or("", Action::as_str);
+        let look_up = || {
             let (model, version) = (self.model(), self.version());
-            ANSWERS.with([action.into(), outcome.into(), status.into(), model, version])
+            let (of, status) = (outcome.as_str(), status_text(status));
+            (
+                ANSWERS.with([action.into(), of.into(), status.into(), model, version]),
+                REQUEST_DURATION.with([action.into(), of.into()]),
+            )
         };
-        let places = [Outcome::Predicted, Outcome::Review];
-        let place = places.iter().position(|of| *of == outcome);
-        let frequent = place.filter(|_| action == Action::Predict.as_str() && status == 200);
-        match frequent.and_then(|place| self.frequent.get(place)) {
-            Some(known) => known.get_or_init(counter).increment(1),
-            None => counter().increment(1),
+        let note = |(answers, duration): &(metrics::Counter, metrics::Histogram)| {
+            answers.increment(1);
+            duration.record(trail.elapsed().as_secs_f64());
+        };
+        // One place for each: of predictions and reviews that were answered as most are.
+        if trail.action == Some(Action::Predict) && status == 200 {
+            self.frequent.with(outcome, look_up, note);
+        } else {
+            note(&look_up());
         }
     }
 
@@ -197,21 +259,18 @@ pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
     otlp::answered(trail, disposition);
     let labels = trail.model.as_deref().map(LoadedModel::labels);
     let labels = labels.unwrap_or(&NO_MODEL);
-    let action = trail.action.map_or("", Action::as_str);
-    let outcome = disposition.outcome().as_str();
-    labels.answered(action, disposition.outcome(), disposition.status());
+    let outcome = disposition.outcome();
+    labels.answered(trail, outcome, disposition.status());
     if trail.action == Some(Action::Predict) {
-        history::note(&labels.model, disposition.outcome(), clock::since_epoch());
+        history::note(&labels.model, outcome, clock::since_epoch());
     }
     for code in disposition.codes() {
         CODES
             .with([code.as_str().into(), labels.model(), labels.version()])
             .increment(1);
     }
-    if let Some(principal) = trail.principal.as_deref().map(Principal::label) {
-        CALLER_ANSWERS
-            .with([principal, outcome.into()])
-            .increment(1);
+    if let Some(caller) = trail.principal.as_deref().map(Principal::label) {
+        caller.answered(outcome);
     }
     if let Some(channel) = trail.atypical {
         let channel = channel.as_str().into();
@@ -237,15 +296,12 @@ pub(crate) fn answered(trail: &Trail, disposition: &Disposition) {
             let Some(index) = model.spec().by_name.get(name) else {
                 continue;
             };
-            let (feature, outcome) = (labels.feature(*index), outcome.into());
+            let (feature, outcome) = (labels.feature(*index), outcome.as_str().into());
             FLAGGED_FEATURES
                 .with([labels.model(), labels.version(), feature, outcome])
                 .increment(1);
         }
     }
-    REQUEST_DURATION
-        .with([action.into(), outcome.into()])
-        .record(trail.elapsed().as_secs_f64());
     // Not rounded: seconds of few decimals look like a patient's value to whoever scans memory.
     for (stage, taken) in trail.stages() {
         if let Some(histogram) = STAGES.get(stage.index()) {

@@ -1,6 +1,7 @@
 //! What a request leaves behind: who, what, which stages, how long. Never a value.
 
 use std::{
+    cell::RefCell,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -110,6 +111,26 @@ impl Stage {
     }
 }
 
+/// Ids drawn at once: a call of the generator costs more than sixteen bytes of it.
+const DRAWN: usize = 64;
+
+thread_local! {
+    /// Ids of the next requests. They name requests, and are no secret.
+    static IDS: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An id that could not be drawn is all zero: it only names the request.
+fn draw_id() -> [u8; 16] {
+    IDS.with_borrow_mut(|ids| {
+        if ids.is_empty() {
+            let mut drawn = [[0; 16]; DRAWN];
+            let _unfilled: Result<(), _> = rand::fill(drawn.as_flattened_mut());
+            ids.extend_from_slice(&drawn);
+        }
+        ids.pop().unwrap_or_default()
+    })
+}
+
 /// Follows one request.
 #[derive(Debug)]
 pub struct Trail {
@@ -172,11 +193,9 @@ pub struct Trail {
 impl Trail {
     /// Starts now.
     pub fn start(source: SocketAddr) -> Self {
-        let (mut id, started) = ([0u8; 16], clock::monotonic());
-        // An id that could not be drawn is all zero: it only names the request.
-        let _unfilled: Result<(), _> = rand::fill(&mut id);
+        let started = clock::monotonic();
         Self {
-            id: hex::encode(id),
+            id: hex::encode(draw_id()),
             source,
             trace: None,
             language: Language::default(),

@@ -181,7 +181,7 @@ async fn load(call: &mut Call, served: ServedModel) -> Result<Value, Declined> {
     let before = of.application.pipeline.models.put(&model);
     call.trail.model = Some(Arc::clone(&model));
     let replaced = before.map(|before| {
-        let digest = format!("sha256:{}", before.digest());
+        let digest = before.named_digest().to_owned();
         call.tasks.spawn(deployment::retire(before));
         digest
     });
@@ -198,7 +198,7 @@ fn unload(call: &mut Call, served: &ServedModel) -> Result<Value, Declined> {
         .models
         .take(&served.name, served.version)
         .ok_or(Code::UnknownVersion)?;
-    let digest = format!("sha256:{}", taken.digest());
+    let digest = taken.named_digest().to_owned();
     call.trail.model = Some(Arc::clone(&taken));
     call.tasks.spawn(deployment::retire(taken));
     Ok(json!({

@@ -116,7 +116,7 @@ fn models(models: &[std::sync::Arc<LoadedModel>], stopped: &Stopped) {
     }
     for model in models {
         let (labels, engine) = (model.labels(), model.engine());
-        let digest = format!("sha256:{}", model.digest());
+        let digest = model.named_digest().to_owned();
         let (provider, state) = (engine.provider().name(), model_state(model, stopped));
         c::MODEL_INFO
             .with([

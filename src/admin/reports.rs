@@ -76,7 +76,7 @@ pub(super) fn model(model: &LoadedModel, stopped: &Stopped) -> Value {
         "name": spec.name,
         "version": spec.version,
         "title": spec.title,
-        "digest": format!("sha256:{}", model.digest()),
+        "digest": model.named_digest(),
         "state": model_state(model, stopped),
         "quarantine": hold(model, stopped),
         "provider": model.engine().provider().name(),

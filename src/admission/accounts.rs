@@ -54,7 +54,12 @@ impl Accounts {
 
     /// The account of who pays, by the limits that are its own now.
     pub fn of(&self, payer: &Principal) -> Arc<Account> {
-        self.named_now(payer.name(), payer.label(), payer.roles(), payer.listed())
+        self.named_now(
+            payer.name(),
+            payer.label().name(),
+            payer.roles(),
+            payer.listed(),
+        )
     }
 
     /// The account of a caller with this name, label, roles, and budget of its own if it is listed.

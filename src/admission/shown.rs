@@ -46,7 +46,7 @@ pub struct Rows {
 impl Shown {
     /// `RateLimit-Policy`: the limits, the same on every answer. Empty where none applies.
     pub fn policy(&self) -> String {
-        let mut text = String::new();
+        let mut text = String::with_capacity(64);
         if let Some(Requests { quota, window, .. }) = self.requests {
             // Writing to a String cannot fail.
             let _written = write!(text, "\"requests\";q={quota};w={window}");
@@ -59,7 +59,7 @@ impl Shown {
 
     /// `RateLimit`: what is left of them.
     pub fn left(&self) -> String {
-        let mut text = String::new();
+        let mut text = String::with_capacity(64);
         if let Some(Requests {
             remaining, reset, ..
         }) = self.requests

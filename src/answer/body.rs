@@ -1,6 +1,6 @@
 //! The body of an answer that judges a patient: a prediction, or a review.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{Disposition, Language, ModelName, model};
 use crate::{
@@ -41,7 +41,7 @@ pub(super) struct Answer<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lost_members: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    scores: Option<Scores>,
+    scores: Option<Scores<'a>>,
 }
 
 impl<'a> Answer<'a> {
@@ -180,10 +180,25 @@ struct Found<'a> {
 
 /// What an attacker would learn from; only for those who may read scores.
 #[derive(Serialize)]
-struct Scores {
-    distribution: serde_json::Map<String, serde_json::Value>,
+struct Scores<'a> {
+    distribution: Conformal<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agreement: Option<Spread>,
+}
+
+/// The conformal p-value of the decision, and each channel's.
+struct Conformal<'a>(&'a Oddness);
+
+impl Serialize for Conformal<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(oddness) = self;
+        let mut map = serializer.serialize_map(Some(1 + Channel::ALL.len()))?;
+        map.serialize_entry("p", &oddness.p)?;
+        for (channel, p) in Channel::ALL.iter().zip(oddness.channels) {
+            map.serialize_entry(channel.as_str(), &p)?;
+        }
+        map.end()
+    }
 }
 
 /// How far the networks' logits differ, and how rare that is among calibration patients.
@@ -194,11 +209,10 @@ struct Spread {
     p: Option<f64>,
 }
 
-impl Scores {
-    /// Conformal p-values: of the decision and of each channel.
+impl<'a> Scores<'a> {
     fn new(
         trail: &Trail,
-        oddness: Option<&Phi<Oddness>>,
+        oddness: Option<&'a Phi<Oddness>>,
         spread: Option<&Phi<f64>>,
     ) -> Option<Self> {
         let oddness = oddness.filter(|_| trail.scores.is_some())?.expose();
@@ -208,13 +222,8 @@ impl Scores {
             spread: *spread.expose(),
             p: fitted.map(|agreement| agreement.p(*spread.expose())),
         });
-        let mut distribution = serde_json::Map::new();
-        distribution.insert("p".to_owned(), oddness.p.into());
-        for (channel, p) in Channel::ALL.iter().zip(oddness.channels) {
-            distribution.insert(channel.as_str().to_owned(), p.into());
-        }
         Some(Self {
-            distribution,
+            distribution: Conformal(oddness),
             agreement,
         })
     }

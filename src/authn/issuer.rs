@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use metrics::SharedString;
 use serde_json::Value;
 
 use super::{
@@ -20,6 +19,7 @@ use crate::{
     config::{IssuerConfig, KeyLocation, PrincipalConfig},
     disposition::Code,
     reload::Outcomes,
+    telemetry::CallerLabel,
     tls::Thumbprint,
 };
 
@@ -264,7 +264,7 @@ impl Issuer {
         };
         Ok(Principal {
             name,
-            label: SharedString::from_shared(label.into()),
+            label: CallerLabel::new(&label),
             roles,
             models,
             authentication: how,

@@ -1,10 +1,9 @@
 //! Who calls, once it is known.
 
-use metrics::SharedString;
-
 use crate::{
     authz::Role,
     config::{Budget, PrincipalConfig},
+    telemetry::CallerLabel,
 };
 
 /// How a caller showed who it is.
@@ -33,7 +32,7 @@ impl Authentication {
 #[derive(Debug)]
 pub struct Principal {
     pub(super) name: String,
-    pub(super) label: SharedString,
+    pub(super) label: CallerLabel,
     pub(super) roles: Vec<Role>,
     pub(super) models: Vec<String>,
     pub(super) authentication: Authentication,
@@ -54,8 +53,8 @@ impl Principal {
 
     /// As metrics name it: by its configured name, or `issuer/*`, so that there are no more of them
     /// than the configuration has.
-    pub fn label(&self) -> SharedString {
-        self.label.clone()
+    pub fn label(&self) -> &CallerLabel {
+        &self.label
     }
 
     /// What it is.
@@ -96,7 +95,7 @@ impl Principal {
 
     pub(super) fn of_certificate(config: PrincipalConfig) -> Self {
         Self {
-            label: SharedString::from_shared(config.name.as_str().into()),
+            label: CallerLabel::new(&config.name),
             name: config.name,
             roles: config.roles,
             models: config.models,
@@ -123,7 +122,7 @@ impl Principal {
     /// With these claims and a certificate.
     pub(crate) fn example(name: &str, roles: &[Role], models: &[&str]) -> Self {
         Self {
-            label: name.to_owned().into(),
+            label: CallerLabel::new(name),
             name: name.to_owned(),
             roles: roles.to_vec(),
             models: models.iter().map(|&name| name.to_owned()).collect(),

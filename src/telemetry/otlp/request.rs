@@ -9,7 +9,6 @@ use super::message::{
 };
 use crate::{
     answer::Disposition,
-    authn::Principal,
     authz::Action,
     bundle::LoadedModel,
     clock,
@@ -58,7 +57,10 @@ impl Traced {
             status: disposition.status(),
             codes: codes.iter().map(|code| code.as_str()).collect(),
             model: labels.map(|labels| [labels.model(), labels.version()]),
-            caller: trail.principal.as_deref().map(Principal::label),
+            caller: trail
+                .principal
+                .as_deref()
+                .map(|caller| caller.label().name()),
         })
     }
 
