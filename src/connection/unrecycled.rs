@@ -7,7 +7,7 @@ use axum::{http::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::{Ended, MAX_HEAD, Serving, Tls};
+use super::{Ended, MAX_HEAD, Serving, Tls, linger};
 use crate::receive::Framing;
 
 pub(super) async fn serve<H, F>(tls: Tls, serving: &Serving, handle: H) -> Ended
@@ -24,10 +24,14 @@ where
         .header_read_timeout(serving.idle)
         .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(tls), service);
-    tokio::select! {
-        () = serving.drain.cancelled() => {}
-        // However it ends, there is nobody to tell.
-        ended = connection => drop(ended),
+    let served = tokio::select! {
+        () = serving.drain.cancelled() => return Ended::Orderly,
+        served = connection.without_shutdown() => served,
+    };
+    match served {
+        // A refused client may still be sending.
+        Ok(parts) => linger(parts.io.into_inner(), Ended::Orderly).await,
+        // However it ended, there is nobody to tell.
+        Err(_) => Ended::Orderly,
     }
-    Ended::Orderly
 }
