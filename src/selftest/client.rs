@@ -96,6 +96,16 @@ impl Wire {
         self.tls.flush()
     }
 
+    /// Whether the server has not closed it since the last answer, which it may without having said
+    /// so (RFC 9112 section 9.5).
+    pub(super) fn is_open(&self) -> bool {
+        let tcp = self.tls.get_ref();
+        let peek = || tcp.peek(&mut [0]);
+        let silent = tcp.set_nonblocking(true).is_ok()
+            && peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        tcp.set_nonblocking(false).is_ok() && silent
+    }
+
     /// Says goodbye without waiting for anything.
     pub(super) fn close(mut self) {
         self.tls.conn.send_close_notify();

@@ -94,7 +94,8 @@ impl Traffic {
     }
 
     fn take(&mut self, index: usize) -> io::Result<Wire> {
-        if let Some(wire) = self.open.get_mut(index).and_then(Option::take) {
+        let kept = self.open.get_mut(index).and_then(Option::take);
+        if let Some(wire) = kept.filter(Wire::is_open) {
             return Ok(wire);
         }
         let config = if index.is_multiple_of(REFUSED_EVERY) {
