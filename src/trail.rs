@@ -124,8 +124,9 @@ fn draw_id() -> [u8; 16] {
     IDS.with_borrow_mut(|ids| {
         if ids.is_empty() {
             let mut drawn = [[0; 16]; DRAWN];
-            let _unfilled: Result<(), _> = rand::fill(drawn.as_flattened_mut());
-            ids.extend_from_slice(&drawn);
+            if rand::fill(drawn.as_flattened_mut()).is_ok() {
+                ids.extend_from_slice(&drawn);
+            }
         }
         ids.pop().unwrap_or_default()
     })

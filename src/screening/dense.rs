@@ -155,6 +155,10 @@ mod tests {
             |row: &&[f32]| -> f32 { row.iter().zip(&input).map(|(w, x)| (w - x) * (w - x)).sum() };
         let nearest = rows.iter().map(distance).fold(f32::INFINITY, f32::min);
         assert!((dense.nearest(&input) - nearest).abs() < 1e-4);
+        // What fills the last block up is no row at zero, which would be nearer than any.
+        let norms = rows.iter().map(|row| row.iter().map(|w| w * w).sum());
+        let shortest: f32 = norms.fold(f32::INFINITY, f32::min);
+        assert!(shortest > 1.0 && (dense.nearest(&[0.0; 5]) - shortest).abs() < 1e-4);
     }
 
     #[test]
