@@ -7,10 +7,10 @@
 //! a full batch, before [`Engine::start`] returns.
 //!
 //! A model has replicas, one a thread. Where its networks are quick, whoever asks runs them on a
-//! replica that is free. Else rows wait in one bounded queue per
-//! model; a thread takes one row, adds whatever else is waiting up to `max_batch`, and runs. A
-//! row that makes a network fail is found by halving the batch, so that its neighbours, who are
-//! other patients, still get their answer.
+//! replica that is free; while none is, rows wait for whoever gives one back. Otherwise they wait
+//! for the threads. Either way it is one bounded queue per model, and what waits in it is run
+//! together, up to `max_batch` rows. A row that makes a network fail is found by halving the
+//! batch, so that its neighbours, who are other patients, still get their answer.
 
 mod engine;
 mod graph;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::clock;
 
 /// Runs by which a model shows how quick it is.
 const TRIES: usize = 8;
+/// Batches that a request's thread runs for others before the model's own take over.
+const MOST_BATCHES: usize = 2;
 
 /// Why a row was not scored. The row is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +47,7 @@ pub struct Engine<R: Scored> {
     replicas: Vec<Arc<Mutex<Replica>>>,
     /// Whether who asks may run the networks.
     in_place: bool,
+    max_batch: usize,
     threads: Vec<JoinHandle<()>>,
     stopped: Arc<AtomicBool>,
     provider: Provider,
@@ -86,6 +89,7 @@ impl<R: Scored> Engine<R> {
             queue: Arc::new(Queue::new(limits.queue_rows.get())),
             replicas: replicas.collect(),
             in_place,
+            max_batch: limits.max_batch.get(),
             threads: Vec::with_capacity(limits.threads.get()),
             stopped,
             provider,
@@ -110,12 +114,14 @@ impl<R: Scored> Engine<R> {
     pub async fn score(&self, mut row: Box<R>) -> Result<Box<R>, ScoreError> {
         let rows = self.admissible(&row)?;
         // Nobody who waits is overtaken.
-        if self.in_place && self.queue.rows() == 0 {
-            let free = self.replicas.iter().find_map(|r| r.try_lock().ok());
-            if let Some(mut replica) = free {
-                replica.score(&mut [&mut *row], &self.stopped)?;
-                return Ok(row);
-            }
+        if self.in_place
+            && self.queue.rows() == 0
+            && let Some(mut replica) = self.free_replica()
+        {
+            let scored = replica.score(&mut [&mut *row], &self.stopped);
+            drop(replica);
+            self.score_waiting();
+            return scored.map(|()| row);
         }
         let (reply, answer) = oneshot::channel();
         let queued = self.queue.push(Job { row, rows, reply });
@@ -123,7 +129,33 @@ impl<R: Scored> Engine<R> {
             NotQueued::Full => ScoreError::QueueFull,
             NotQueued::Closed => ScoreError::Stopped,
         })?;
+        if self.in_place {
+            self.score_waiting();
+        } else {
+            self.queue.wake();
+        }
         answer.await.map_err(|_| ScoreError::Stopped)
+    }
+
+    /// Scores what waits, in the thread of a request that had a replica, or looked for one. Where
+    /// none is free there is nothing to do: whoever holds one looks again after giving it back.
+    fn score_waiting(&self) {
+        for _ in 0..MOST_BATCHES {
+            if self.queue.rows() == 0 {
+                return;
+            }
+            let Some(mut replica) = self.free_replica() else {
+                return;
+            };
+            replica.score_waiting(&self.queue, self.max_batch, &self.stopped);
+        }
+        if self.queue.rows() > 0 {
+            self.queue.wake();
+        }
+    }
+
+    fn free_replica(&self) -> Option<MutexGuard<'_, Replica>> {
+        self.replicas.iter().find_map(|r| r.try_lock().ok())
     }
 
     /// How many rows these are, if they are of this model and it runs.

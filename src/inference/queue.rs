@@ -66,7 +66,7 @@ impl<R: Scored> Queue<R> {
     }
 
     /// Has a job wait. One of more rows than there is room for is taken in when nothing else
-    /// waits: it would never be otherwise.
+    /// waits: it would never be otherwise. Whoever pushes sees to it that it is taken out.
     pub(super) fn push(&self, job: Job<R>) -> Result<(), NotQueued> {
         let mut waiting = self.waiting();
         if waiting.closed {
@@ -77,33 +77,33 @@ impl<R: Scored> Queue<R> {
         }
         waiting.rows += job.rows;
         waiting.of(job.row.priority()).push_back(job);
-        let wake = waiting.idle > 0;
-        drop(waiting);
-        if wake {
-            self.arrived.notify_one();
-        }
         Ok(())
     }
 
-    /// Waits for a job; none when the queue is closed and empty.
-    pub(super) fn next(&self) -> Option<Job<R>> {
+    /// Wakes a thread that has nothing to do, if there is one: a busy one looks when it is done.
+    pub(super) fn wake(&self) {
+        if self.waiting().idle > 0 {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits until there is a job; false when the queue is closed and empty.
+    pub(super) fn wait(&self) -> bool {
         let mut waiting = self.waiting();
-        loop {
-            if let Some(job) = waiting.next() {
-                return Some(job);
-            }
+        while waiting.rows == 0 {
             if waiting.closed {
-                return None;
+                return false;
             }
             waiting.idle += 1;
             let woken = self.arrived.wait(waiting);
             waiting = woken.unwrap_or_else(PoisonError::into_inner);
             waiting.idle -= 1;
         }
+        true
     }
 
     /// A job, if one waits.
-    pub(super) fn try_next(&self) -> Option<Job<R>> {
+    pub(super) fn next(&self) -> Option<Job<R>> {
         self.waiting().next()
     }
 

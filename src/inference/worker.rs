@@ -99,36 +99,14 @@ pub(super) fn serve<R: Scored>(
     stopped: &AtomicBool,
     (max_batch, after_run): (usize, fn()),
 ) {
-    let mut batch = Vec::with_capacity(max_batch);
     let mut runs = 0;
-    while let Some(job) = queue.next() {
-        if stopped.load(Ordering::Acquire) {
-            continue;
-        }
-        let mut rows = job.rows;
-        batch.push(job);
-        // Rows are counted, not requests: one that brings many leaves less room.
-        while rows < max_batch
-            && let Some(job) = queue.try_next()
-        {
-            rows += job.rows;
-            batch.push(job);
-        }
-        // A row nobody awaits is not worth running.
-        batch.retain(|job| !job.reply.is_closed());
-        let mut waiting: Vec<&mut R> = batch.iter_mut().map(|job| &mut *job.row).collect();
-        let scored = lock(replica).score(&mut waiting, stopped);
+    while queue.wait() {
+        lock(replica).score_waiting(queue, max_batch, stopped);
         runs += 1;
         // What waits is the next to use this stack.
         if queue.rows() == 0 || runs >= MOST_RUNS {
             runs = 0;
             after_run();
-        }
-        if scored.is_err() {
-            batch.clear();
-        }
-        for Job { row, reply, .. } in batch.drain(..) {
-            drop(reply.send(row)); // handed back if the caller has just left, and dropped
         }
     }
 }
@@ -139,6 +117,38 @@ fn lock(replica: &Mutex<Replica>) -> MutexGuard<'_, Replica> {
 }
 
 impl Replica {
+    /// Scores one batch of what waits, if anything does, and answers.
+    // Not inlined, as `score`.
+    #[inline(never)]
+    pub(super) fn score_waiting<R: Scored>(
+        &mut self,
+        queue: &Queue<R>,
+        max_batch: usize,
+        stopped: &AtomicBool,
+    ) {
+        let (mut batch, mut rows) = (Vec::new(), 0);
+        // Rows are counted, not requests: one that brings many leaves less room.
+        while rows < max_batch
+            && let Some(job) = queue.next()
+        {
+            // A row nobody awaits is not worth running.
+            if !job.reply.is_closed() {
+                rows += job.rows;
+                batch.push(job);
+            }
+        }
+        if batch.is_empty() || stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let mut waiting: Vec<&mut R> = batch.iter_mut().map(|job| &mut *job.row).collect();
+        if self.score(&mut waiting, stopped).is_err() {
+            return;
+        }
+        for Job { row, reply, .. } in batch {
+            drop(reply.send(row)); // handed back if the caller has just left, and dropped
+        }
+    }
+
     /// Scores these rows. A panic stops the engine.
     // Not inlined, so that the stack is wiped with these frames below the caller's.
     #[inline(never)]
