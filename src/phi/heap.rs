@@ -2,12 +2,11 @@
 //!
 //! It belongs to the executable (`main.rs` declares it) and not to the library, because it works
 //! by symbol interposition: the dynamic linker looks a symbol up in the executable first, so the
-//! `free` and `realloc` defined here are those of every shared library too: Rust's `System`
-//! allocator, ONNX Runtime's C++ heap (opened at run time) and aws-lc all give blocks back
-//! through them. glibc supports this (manual, "Replacing malloc"), and calls these two through
-//! the linker itself: `reallocarray` and C++ `operator delete` end up here. What allocates
-//! (`malloc`, `calloc`, `posix_memalign`, `aligned_alloc`) leaves nothing behind and stays
-//! glibc's. The blocks are glibc's own, so nobody can tell the difference.
+//! allocator defined here is that of every shared library too: Rust's `System` allocator, ONNX
+//! Runtime's C++ heap (opened at run time) and aws-lc all end here. glibc supports this (manual,
+//! "Replacing malloc") when all of these functions are replaced together, as they are. Whatever
+//! the C library itself allocates, and C++'s `operator new` and `delete`, come through them too.
+//! The blocks are mimalloc's; `free` and `realloc` wipe them first.
 //!
 //! Without glibc there is no such interposition; [`Wiping`] then wipes what Rust frees, and
 //! nothing wipes what ONNX Runtime frees. The build says so.
@@ -23,95 +22,181 @@ pub(crate) use interposed::is_wiped;
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod interposed {
-    use std::{ffi::c_void, ptr};
+    use std::{
+        ffi::{CStr, c_int, c_void},
+        ptr,
+    };
 
+    use libmimalloc_sys as mi;
     use vitalgate::phi::{
         measures::{Measure, in_force},
         process::Outcome,
     };
 
-    unsafe extern "C" {
-        fn __libc_free(block: *mut c_void);
-        fn __libc_malloc(size: usize) -> *mut c_void;
-        fn __libc_realloc(block: *mut c_void, size: usize) -> *mut c_void;
-        fn malloc_usable_size(block: *mut c_void) -> usize;
+    /// What the kernel maps by, at least.
+    const PAGE: usize = 4096;
+
+    /// As C's. Nothing is demanded of the caller of this and the others that allocate.
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn malloc(size: usize) -> *mut c_void {
+        // SAFETY: allocating has no precondition.
+        unsafe { mi::mi_malloc(size) }
+    }
+
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+        // SAFETY: as in `malloc`.
+        unsafe { mi::mi_calloc(count, size) }
+    }
+
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn aligned_alloc(alignment: usize, size: usize) -> *mut c_void {
+        // SAFETY: as in `malloc`; an alignment that is no power of two gives null.
+        unsafe { mi::mi_malloc_aligned(size, alignment) }
+    }
+
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn memalign(alignment: usize, size: usize) -> *mut c_void {
+        aligned_alloc(alignment, size)
+    }
+
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn valloc(size: usize) -> *mut c_void {
+        aligned_alloc(PAGE, size)
+    }
+
+    #[unsafe(no_mangle)]
+    pub(super) extern "C" fn pvalloc(size: usize) -> *mut c_void {
+        size.checked_next_multiple_of(PAGE)
+            .map_or(ptr::null_mut(), |pages| valloc(pages))
+    }
+
+    /// # Safety
+    /// As C's `posix_memalign`: a pointer can be written to `block`.
+    #[unsafe(no_mangle)]
+    pub(super) unsafe extern "C" fn posix_memalign(
+        block: *mut *mut c_void,
+        alignment: usize,
+        size: usize,
+    ) -> c_int {
+        // SAFETY: the contract is the same.
+        unsafe { mi::mi_posix_memalign(block, alignment, size) }
+    }
+
+    /// # Safety
+    /// As glibc's `malloc_usable_size`: `block` is null, or was allocated here and not freed since.
+    #[unsafe(no_mangle)]
+    pub(super) unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
+        // SAFETY: the contract is the same.
+        unsafe { mi::mi_usable_size(block) }
     }
 
     /// Wipes a block and gives it back.
     ///
     /// # Safety
-    /// As C's `free`: `block` is null, or was allocated by glibc and not freed since.
+    /// As C's `free`: `block` is null, or was allocated here and not freed since.
     #[unsafe(no_mangle)]
     pub(super) unsafe extern "C" fn free(block: *mut c_void) {
         if block.is_null() {
             return;
         }
         // SAFETY: by the contract of `free`, `block` is live and nobody else uses it any more;
-        // glibc lets a program write to all of `malloc_usable_size` bytes. The wipe is not a dead
-        // store: `__libc_free` is opaque to the compiler and might read it.
+        // all of its usable size may be written to. The wipe is not a dead store: `mi_free` is
+        // opaque to the compiler and might read it.
         unsafe {
             if in_force(Measure::Heap) {
-                ptr::write_bytes(block.cast::<u8>(), 0, malloc_usable_size(block));
+                ptr::write_bytes(block.cast::<u8>(), 0, mi::mi_usable_size(block));
             }
-            __libc_free(block);
+            mi::mi_free(block);
         }
     }
 
     /// Resizes a block without leaving a copy of its content behind.
     ///
     /// # Safety
-    /// As C's `realloc`: `block` is null, or was allocated by glibc and not freed since.
+    /// As C's `realloc`: `block` is null, or was allocated here and not freed since.
     #[unsafe(no_mangle)]
     pub(super) unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
-        // SAFETY: these hold the contract of `realloc` themselves; glibc frees when `size` is 0.
-        unsafe {
-            if block.is_null() {
-                return __libc_malloc(size);
-            }
-            if size == 0 {
-                free(block);
-                return ptr::null_mut();
-            }
+        if block.is_null() {
+            return malloc(size);
         }
-        // SAFETY: `block` is live and the caller's alone, as in `free`.
-        let old = unsafe { malloc_usable_size(block) };
-        if size <= old {
+        // SAFETY: `block` is live and the caller's alone.
+        let old = unsafe { mi::mi_usable_size(block) };
+        if size == 0 {
+            // SAFETY: the contract of `realloc` is that of `free` here.
+            unsafe { free(block) };
+            return ptr::null_mut();
+        }
+        // A block that would be mostly unused moves into a smaller one.
+        if (old / 2..=old).contains(&size) {
             // SAFETY: `size..old` lies within the block's usable size, and the caller gives that
-            // part up. glibc shrinks in place, or moves pages, so it leaves no copy.
+            // part up.
             unsafe {
                 if in_force(Measure::Heap) {
                     ptr::write_bytes(block.cast::<u8>().add(size), 0, old - size);
                 }
-                return __libc_realloc(block, size);
             }
+            return block;
         }
-        // SAFETY: the new block is larger than `old` and does not overlap the live one; reading
-        // all usable bytes of the old one is allowed. When there is no memory the old block stays
-        // as it was, as the contract demands.
-        unsafe {
-            let moved = __libc_malloc(size);
-            if !moved.is_null() {
-                ptr::copy_nonoverlapping(block.cast::<u8>(), moved.cast::<u8>(), old);
+        let moved = malloc(size);
+        if !moved.is_null() {
+            // SAFETY: the new block does not overlap the live one, and both are as large as what
+            // is copied. When there is no memory the old block stays as it was, as the contract
+            // demands.
+            unsafe {
+                ptr::copy_nonoverlapping(block.cast::<u8>(), moved.cast::<u8>(), old.min(size));
                 free(block);
             }
-            moved
+        }
+        moved
+    }
+
+    /// As glibc's.
+    ///
+    /// # Safety
+    /// As for [`realloc`].
+    #[unsafe(no_mangle)]
+    pub(super) unsafe extern "C" fn reallocarray(
+        block: *mut c_void,
+        count: usize,
+        size: usize,
+    ) -> *mut c_void {
+        match count.checked_mul(size) {
+            // SAFETY: the contract is the same.
+            Some(size) => unsafe { realloc(block, size) },
+            None => ptr::null_mut(),
         }
     }
 
-    /// Whether the dynamic linker gives everybody the two functions above.
+    /// Whether the dynamic linker gives everybody the functions above.
     pub(crate) fn is_wiped() -> Outcome {
-        let everybodys = |name: &std::ffi::CStr| {
+        let ours: [(&CStr, usize); _] = [
+            (c"malloc", malloc as *const () as usize),
+            (c"calloc", calloc as *const () as usize),
+            (c"aligned_alloc", aligned_alloc as *const () as usize),
+            (c"memalign", memalign as *const () as usize),
+            (c"valloc", valloc as *const () as usize),
+            (c"pvalloc", pvalloc as *const () as usize),
+            (c"posix_memalign", posix_memalign as *const () as usize),
+            (
+                c"malloc_usable_size",
+                malloc_usable_size as *const () as usize,
+            ),
+            (c"free", free as *const () as usize),
+            (c"realloc", realloc as *const () as usize),
+            (c"reallocarray", reallocarray as *const () as usize),
+        ];
+        let everybodys = |name: &CStr| {
             // SAFETY: the name ends in NUL; looking a symbol up has no other precondition.
             unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }.addr()
         };
-        let ours = [
-            everybodys(c"free") == free as *const () as usize,
-            everybodys(c"realloc") == realloc as *const () as usize,
-        ];
-        if ours == [true; 2] {
+        if ours
+            .iter()
+            .all(|(name, address)| everybodys(name) == *address)
+        {
             Outcome::done("free and realloc of the whole process")
         } else {
-            Outcome::not_done("the linker did not export free and realloc of the executable")
+            Outcome::not_done("the linker did not export the executable's allocator")
         }
     }
 }
