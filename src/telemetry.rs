@@ -36,7 +36,7 @@ use catalogue::{
 };
 
 /// Durations wait in memory until they are put into buckets, this often.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The process's metrics.
 #[derive(Clone, Debug)]
