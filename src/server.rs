@@ -1,7 +1,8 @@
 //! The listeners: accept, shake hands, serve, drain.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{body::Body, extract::Request, response::Response};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -21,6 +22,7 @@ use crate::{
         scrub::{WipingReader, scrubbed_spawn},
     },
     pipeline::Pipeline,
+    receive::Framing,
     reload::Outcomes,
     telemetry,
     tls::{self, ListenerTls, PeerCertificate},
@@ -33,6 +35,7 @@ mod health;
 mod routes;
 pub use expiry::watch_expiry;
 pub use health::serve as serve_health;
+use routes::Routes;
 pub(crate) use routes::is_well_framed;
 
 /// What requests are answered with.
@@ -74,18 +77,42 @@ pub struct DataPlane {
     pub drain_time: Duration,
 }
 
+/// What answers the requests of a plane.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// The answer to `request`, which came from `peer`. It tells `framing` once it has seen the end
+    /// of the body.
+    fn answer(
+        &self,
+        request: Request,
+        peer: Peer,
+        framing: Framing,
+    ) -> impl Future<Output = Response> + Send;
+}
+
+impl Answers for axum::Router {
+    async fn answer(&self, mut request: Request, peer: Peer, framing: Framing) -> Response {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(framing);
+        let Ok(response) = self.clone().call(request).await;
+        response
+    }
+}
+
 /// Serves the data plane until `application.drain` is cancelled and what was in flight is done
 /// or out of time.
 pub async fn serve(data: DataPlane, application: Arc<Application>) {
-    let routes = Arc::clone(&application);
-    serve_routes(data, application, |tasks| routes::router(routes, tasks)).await;
+    let routes = |tasks| Routes {
+        application: Arc::clone(&application),
+        tasks,
+    };
+    serve_routes(data, Arc::clone(&application), routes).await;
 }
 
-/// As [`serve`], for the paths that `router` makes; it is given where their requests run.
-pub async fn serve_routes(
+/// As [`serve`], for what `answers` makes; it is given where requests may run.
+pub async fn serve_routes<A: Answers>(
     listening: DataPlane,
     application: Arc<Application>,
-    router: impl FnOnce(TaskTracker) -> axum::Router,
+    answers: impl FnOnce(TaskTracker) -> A,
 ) {
     let DataPlane {
         listeners,
@@ -100,7 +127,7 @@ pub async fn serve_routes(
         ..serving
     };
     let tasks = TaskTracker::new();
-    let router = router(tasks.clone());
+    let answers = answers(tasks.clone());
     let accepting = TaskTracker::new();
     for listener in listeners {
         let served = accept_all(
@@ -109,7 +136,7 @@ pub async fn serve_routes(
             tasks.clone(),
             serving.clone(),
             Arc::clone(&application),
-            router.clone(),
+            answers.clone(),
         );
         accepting.spawn(served);
     }
@@ -131,7 +158,7 @@ async fn accept_all(
     tasks: TaskTracker,
     serving: Serving,
     application: Arc<Application>,
-    router: axum::Router,
+    answers: impl Answers,
 ) {
     let Listener {
         listener,
@@ -156,7 +183,7 @@ async fn accept_all(
             }
         };
         let (tls, serving) = (Arc::clone(&tls), serving.clone());
-        let (application, router) = (Arc::clone(&application), router.clone());
+        let (application, answers) = (Arc::clone(&application), answers.clone());
         let stranger = serving.crowded.arrived();
         scrubbed_spawn(&tasks, async move {
             let _place = place;
@@ -167,7 +194,7 @@ async fn accept_all(
                 Some(Ok(Ok(stream))) => match presented(&stream, &tls, authentication) {
                     Ok(presented) => {
                         let peer = Peer { presented, source };
-                        return converse(stream, peer, &serving, &application, router).await;
+                        return converse(stream, peer, &serving, &application, &answers).await;
                     }
                     Err(code) => code,
                 },
@@ -209,16 +236,10 @@ async fn converse(
     peer: Peer,
     serving: &Serving,
     application: &Application,
-    router: axum::Router,
+    answers: &impl Answers,
 ) {
-    let ended = connection::serve(stream, serving, |mut request, framing| {
-        request.extensions_mut().insert(peer.clone());
-        request.extensions_mut().insert(framing);
-        let mut router = router.clone();
-        async move {
-            let Ok(response) = router.call(request).await;
-            response
-        }
+    let ended = connection::serve(stream, serving, |request, framing| {
+        answers.answer(request.map(Body::new), peer.clone(), framing)
     })
     .await;
     if let Ended::MalformedHttp(status) = ended {

@@ -1,24 +1,22 @@
-//! The data plane's paths. Every answer, whatever became of it, is [`Recorded`].
+//! The data plane's paths. Every answer, whatever became of it, is recorded.
 
 use std::sync::Arc;
 
 use axum::{
-    Extension, Router,
     body::Body,
-    extract::{Path, Request, State, rejection::PathRejection},
-    http::{HeaderName, Version, header},
-    routing::{get, post},
+    extract::Request,
+    http::{HeaderName, Method, Version, header},
+    response::{IntoResponse, Response},
 };
 use hyper::body::Body as _;
-use serde::Deserialize;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
-use super::{Application, decision::Decision};
+use super::{Answers, Application, decision::Decision};
 use crate::{
     answer::{Disposition, Language},
-    audit::Recorded,
     authn::Principal,
     authz::{Action, Plane},
     bundle::LoadedModel,
@@ -32,7 +30,7 @@ use crate::{
 };
 
 /// What a path names.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct Target {
     model: String,
     version: Option<String>,
@@ -47,118 +45,79 @@ enum Ask {
     Nothing(Refusal),
 }
 
+/// Answers the data plane's requests.
 #[derive(Clone)]
-struct Context {
-    application: Arc<Application>,
-    tasks: TaskTracker,
+pub(super) struct Routes {
+    pub(super) application: Arc<Application>,
+    /// Where decisions go on whose caller has gone.
+    pub(super) tasks: TaskTracker,
 }
 
-pub(super) fn router(application: Arc<Application>, tasks: TaskTracker) -> Router {
-    let mut router = Router::new().route("/v1/models", get(list));
-    for base in [
-        "/v1/models/{model}",
-        "/v1/models/{model}/versions/{version}",
-    ] {
-        router = router
-            .route(base, get(describe))
-            .route(&format!("{base}/schema"), get(schema))
-            .route(&format!("{base}/predict"), post(predict));
-    }
-    router
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(not_allowed)
-        .with_state(Context { application, tasks })
-}
-
-type Connection = (Extension<Peer>, Extension<Framing>);
-type Named = Result<Path<Target>, PathRejection>;
-
-async fn list(
-    State(context): State<Context>,
-    connection: Connection,
-    request: Request,
-) -> Recorded {
-    context.answer(connection, request, Ask::List).await
-}
-
-async fn describe(
-    State(context): State<Context>,
-    connection: Connection,
-    named: Named,
-    request: Request,
-) -> Recorded {
-    context
-        .answer(connection, request, ask(named, Ask::Describe))
-        .await
-}
-
-async fn schema(
-    State(context): State<Context>,
-    connection: Connection,
-    named: Named,
-    request: Request,
-) -> Recorded {
-    context
-        .answer(connection, request, ask(named, Ask::Schema))
-        .await
-}
-
-async fn predict(
-    State(context): State<Context>,
-    connection: Connection,
-    named: Named,
-    request: Request,
-) -> Recorded {
-    context
-        .answer(connection, request, ask(named, Ask::Predict))
-        .await
-}
-
-async fn unknown_path(
-    State(context): State<Context>,
-    connection: Connection,
-    request: Request,
-) -> Recorded {
-    context
-        .answer(connection, request, Ask::Nothing(Code::UnknownPath.into()))
-        .await
-}
-
-async fn not_allowed(
-    State(context): State<Context>,
-    connection: Connection,
-    request: Request,
-) -> Recorded {
-    let allow = if request.uri().path().ends_with("/predict") {
-        "POST"
-    } else {
-        "GET, HEAD"
+/// What a request asks for, by its method and path.
+fn ask(method: &Method, path: &str) -> Ask {
+    let unknown = Ask::Nothing(Code::UnknownPath.into());
+    let segments: Vec<&str> = path.split('/').collect();
+    let ["", "v1", "models", ref named @ ..] = *segments else {
+        return unknown;
     };
-    let refusal = Refusal {
-        allow: Some(allow),
+    let [model, ref of_model @ ..] = *named else {
+        return if reads(method) {
+            Ask::List
+        } else {
+            not_allowed(READS)
+        };
+    };
+    let (version, of_version) = match *of_model {
+        ["versions", version, ref rest @ ..] => (Some(version), rest),
+        _ => (None, of_model),
+    };
+    let (methods, allowed, asked): (_, _, fn(Target) -> Ask) = match *of_version {
+        [] => (READS, reads(method), Ask::Describe),
+        ["schema"] => (READS, reads(method), Ask::Schema),
+        ["predict"] => ("POST", method == Method::POST, Ask::Predict),
+        _ => return unknown,
+    };
+    let target = || {
+        let model = decoded(model)?;
+        let version = match version {
+            Some(version) => Some(decoded(version)?),
+            None => None,
+        };
+        Some(Target { model, version })
+    };
+    match target() {
+        Some(_) if !allowed => not_allowed(methods),
+        Some(target) => asked(target),
+        None => unknown,
+    }
+}
+
+const READS: &str = "GET, HEAD";
+
+fn reads(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+fn not_allowed(methods: &'static str) -> Ask {
+    Ask::Nothing(Refusal {
+        allow: Some(methods),
         ..Code::MethodNotAllowed.into()
-    };
-    context
-        .answer(connection, request, Ask::Nothing(refusal))
-        .await
+    })
 }
 
-fn ask(named: Named, ask: fn(Target) -> Ask) -> Ask {
-    match named {
-        Ok(Path(target)) => ask(target),
-        // The only way to fail is a path that is not UTF-8 once decoded.
-        Err(_) => Ask::Nothing(Code::UnknownPath.into()),
-    }
+/// A name out of a path; nothing when it is empty, or not UTF-8 once decoded.
+fn decoded(segment: &str) -> Option<String> {
+    let name = percent_decode_str(segment).decode_utf8().ok()?;
+    (!name.is_empty()).then(|| name.into_owned())
 }
 
-impl Context {
+impl Answers for Routes {
     /// Decides, records and answers. A caller that hangs up does not stop it ([`Decision`]).
-    async fn answer(self, connection: Connection, request: Request, ask: Ask) -> Recorded {
-        let (Extension(peer), Extension(framing)) = connection;
+    async fn answer(&self, request: Request, peer: Peer, framing: Framing) -> Response {
         let source = peer.source;
         let application = Arc::clone(&self.application);
         let ask = if is_well_framed(&request) {
-            ask
+            ask(request.method(), request.uri().path())
         } else {
             Ask::Nothing(Code::MalformedHttp.into())
         };
@@ -174,12 +133,13 @@ impl Context {
             decided.instrument(span).await
         });
         if let Ok(recorded) = decision.await {
-            return recorded;
+            return recorded.into_response();
         }
         // It panicked.
         let failed = Disposition::Refused(Code::Internal.into());
         let audit = &self.application.audit;
-        audit.record(&Trail::start(source), failed).await
+        let recorded = audit.record(&Trail::start(source), failed).await;
+        recorded.into_response()
     }
 }
 
