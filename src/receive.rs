@@ -15,7 +15,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::{admission::Admission, disposition::Code, phi::Phi};
 
@@ -42,7 +42,8 @@ struct Exchange {
     watched: AtomicBool,
     /// Wakes the connection's task, which is the one to see it.
     connection: Mutex<Option<Waker>>,
-    gone: CancellationToken,
+    /// Holds a permit once the caller has hung up.
+    gone: Notify,
 }
 
 impl Framing {
@@ -62,7 +63,8 @@ impl Framing {
         if let Some(connection) = self.connection().take() {
             connection.wake();
         }
-        self.0.gone.cancelled().await;
+        self.0.gone.notified().await;
+        self.hang_up(); // it stays so
     }
 
     /// Whether the connection is to look for its peer's end: somebody waits for that, and nothing
@@ -73,7 +75,7 @@ impl Framing {
 
     /// Notes that the caller has hung up.
     pub fn hang_up(&self) {
-        self.0.gone.cancel();
+        self.0.gone.notify_one();
     }
 
     /// Notes whom to wake when somebody begins to wait for the caller's end.

@@ -47,7 +47,10 @@ impl FeatureSet {
 
     /// The members, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..128).filter(move |&i| self.contains(i))
+        // Each step takes the lowest off.
+        let present = |set: u128| (set != 0).then_some(set);
+        std::iter::successors(present(self.0), move |set| present(set & (set - 1)))
+            .map(|set| set.trailing_zeros() as usize)
     }
 }
 
