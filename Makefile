@@ -18,7 +18,7 @@ ICU_DATA ?= ../shared/data/icu2012_ab.csv
 ICU_SNAPSHOTS ?= ../shared/data/icu2012_ab_snapshots.csv
 ROWS := target/rows
 
-.PHONY: help run test teeth lint reproduce fit bench instructions compare attacks phi-cost clean
+.PHONY: help run test teeth lint reproduce fit bench instructions compare overload attacks phi-cost clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,10 @@ instructions: $(ONNXRUNTIME)  ## Count the instructions of a prediction, and hol
 compare: $(ONNXRUNTIME)  ## Measure against a bare handler and nginx (needs nginx)
 	cargo build --release --locked --workspace
 	$(PYTHON) loadtest/compare.py
+
+overload: $(ONNXRUNTIME)  ## Ask for three times what the server can answer, and waste its time, beside callers that behave
+	cargo build --release --locked --workspace
+	$(PYTHON) loadtest/overload.py
 
 attacks: $(ONNXRUNTIME) $(ATTACK_VENV)/ready  ## Attack a live server, and compare with the bare model (real patients at ICU_DATA, else synthetic ones)
 	cargo build --release --locked

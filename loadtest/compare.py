@@ -7,13 +7,14 @@ vitalgate (`dev`: mutual TLS, authorization, all screens, audit record written b
 and the same with `synced` records), the bare handler of benches/reference (its
 network run with ONNX Runtime's own number of threads, and with one), and nginx answering a fixed
 text, each over TLS with the same certificate, take turns under loadtest's closed loop: batch
-1, 32 keep-alive connections, every answer checked. Then each, but nginx, at half its knee in the
+1, 32 keep-alive connections, every answer checked, each server's processor time counted. Then each, but nginx, at half its knee in the
 open loop. Needs release builds (`make compare` makes them) and nginx (Debian's package nginx-light
 is enough). Everything listens on loopback and is ended at the end.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -27,6 +28,8 @@ RELEASE = ROOT / "target/release"
 EXAMPLE = ROOT / "models/icu-mortality/examples/predicted.json"
 NETWORK = ROOT / "models/icu-mortality/bundle/members"
 CONNECTIONS = 32
+# Seconds of load before loadtest counts answers.
+WARM_UP = 1
 
 
 def plain_patient(directory):
@@ -62,6 +65,17 @@ class Server:
                 sys.exit(f"{name} did not start")
         else:
             wait_for(port, self.process, name)
+
+    def processor_time(self):
+        """Seconds of user and of kernel time, so far, of the process and its children (proc(5))."""
+        pid = self.process.pid
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        user = kernel = 0
+        for process in [pid, *children]:
+            fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            user, kernel = user + int(fields[11]), kernel + int(fields[12])
+        second = os.sysconf("SC_CLK_TCK")
+        return user / second, kernel / second
 
     def stop(self):
         self.process.terminate()
@@ -142,7 +156,8 @@ http {{
 def load(server, seconds, directory, *command):
     out = directory / "run.json"
     command = [RELEASE / "loadtest", "--address", f"127.0.0.1:{server.port}", *server.ask,
-               "--connections", CONNECTIONS, "--duration", seconds, "--quiet", "--json", out, *command]
+               "--connections", CONNECTIONS, "--duration", seconds, "--warmup", WARM_UP,
+               "--quiet", "--json", out, *command]
     done = subprocess.run([str(part) for part in command], cwd=ROOT, text=True, capture_output=True)
     if done.returncode != 0:
         sys.exit(f"{server.name}: {done.stdout}{done.stderr}")
@@ -161,10 +176,15 @@ def half_of_knee(server, seconds, directory):
 def measure(servers, arguments, directory):
     rates = {server.name: [] for server in servers}
     p99 = {server.name: [] for server in servers}
+    processor = {server.name: [] for server in servers}
     for number in range(arguments.rounds):
         for server in servers:
             print(f"round {number + 1} of {arguments.rounds}: {server.name}", file=sys.stderr)
+            before = server.processor_time()
             [run] = load(server, arguments.seconds, directory, "closed")
+            answers = run["goodput"] * (arguments.seconds + WARM_UP)
+            spent = zip(before, server.processor_time())
+            processor[server.name].append([(after - before) / answers * 1e6 for before, after in spent])
             rates[server.name].append(run["goodput"])
             p99[server.name].append(run["latency_ms"]["p99"])
     rows = []
@@ -178,6 +198,8 @@ def measure(servers, arguments, directory):
             "requests_per_second": statistics.median(rates[server.name]),
             "rounds": rates[server.name],
             "p99_ms": statistics.median(p99[server.name]),
+            "user_us": statistics.median(user for user, _ in processor[server.name]),
+            "kernel_us": statistics.median(kernel for _, kernel in processor[server.name]),
             "knee": knee,
             "p99_ms_at_half_knee": at_half,
         })
@@ -188,13 +210,16 @@ def show(rows):
     by_name = {row["server"]: row["requests_per_second"] for row in rows}
     handler = by_name["bare handler, " + arguments.member]
     fixed = by_name["nginx, fixed text"]
-    print("| server | requests/s | p99, ms | × bare handler | × nginx | knee, /s | p99 at half the knee, ms |")
-    print("|---|---|---|---|---|---|---|")
+    print("| server | requests/s | p99, ms | × bare handler | × nginx | processor, µs a request | of it kernel "
+          "| knee, /s | p99 at half the knee, ms |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         rate = row["requests_per_second"]
         knee = "" if row["knee"] is None else f"{row['knee']:,.0f}"
         half = "" if row["knee"] is None else f"{row['p99_ms_at_half_knee']:.2f}"
-        print(f"| {row['server']} | {rate:,.0f} | {row['p99_ms']:.2f} | {rate / handler:.2f} | {rate / fixed:.2f} | {knee} | {half} |")
+        kernel, whole = row["kernel_us"], row["user_us"] + row["kernel_us"]
+        print(f"| {row['server']} | {rate:,.0f} | {row['p99_ms']:.2f} | {rate / handler:.2f} | {rate / fixed:.2f} "
+              f"| {whole:.0f} | {kernel:.0f} | {knee} | {half} |")
 
 
 if __name__ == "__main__":
