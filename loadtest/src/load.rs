@@ -17,7 +17,7 @@ use crate::{
     outcome::{Run, per_second},
 };
 
-/// A run's clock: requests that start before `from` warm the server up.
+/// A run's clock: requests that are answered before `from` warm the server up.
 #[derive(Clone, Copy)]
 struct Window {
     start: Instant,
@@ -161,14 +161,15 @@ impl Caller<'_> {
                 }
                 return;
             }
-            self.ask(number, began, began >= window.from, window);
+            self.ask(number, began, window);
             answered.fetch_add(1, Ordering::Relaxed);
             number += 1;
         }
     }
 
-    /// One request; what became of it is noted if it counts and was answered in time.
-    fn ask(&mut self, number: u64, began: Instant, counts: bool, window: Window) {
+    /// One request; what became of it is noted if the answer came while answers are counted. Where
+    /// more is due than is answered, that is long after it was due.
+    fn ask(&mut self, number: u64, began: Instant, window: Window) {
         let index = self.mix.index(number);
         let Some(case) = self.mix.cases.get(index) else {
             return;
@@ -199,7 +200,7 @@ impl Caller<'_> {
                     ));
                 }
                 // A wrong answer counts whenever it comes.
-                if verdict == Verdict::Wrong || (counts && now <= window.end) {
+                if verdict == Verdict::Wrong || (window.from..=window.end).contains(&now) {
                     self.part.note(index, verdict, now - began);
                 }
                 if answer.closes || (limit > 0 && self.sent >= limit) {
