@@ -7,6 +7,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -126,8 +127,9 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Requests held at once, over all callers.
     pub concurrent_requests: usize,
-    /// Requests worked on at once; the others that are held wait for their turn.
-    pub active_requests: usize,
+    /// Requests worked on at once, if not as many as [`Limits::active`] says; the others that are
+    /// held wait for their turn.
+    pub active_requests: Option<usize>,
     /// Connections held at once.
     pub connections: usize,
     /// TLS handshake and request head.
@@ -145,7 +147,7 @@ impl Default for Limits {
         Self {
             body_bytes: 64 * 1024,
             concurrent_requests: 1024,
-            active_requests: 32,
+            active_requests: None,
             connections: 4096,
             head_seconds: 10,
             body_seconds: 10,
@@ -155,7 +157,23 @@ impl Default for Limits {
     }
 }
 
+/// Requests that keep a GPU busy: their rows run together.
+const ACTIVE_ON_GPU: usize = 32;
+/// Requests that keep a processor busy: one is worked on while another waits for the audit log.
+const ACTIVE_A_PROCESSOR: usize = 2;
+
 impl Limits {
+    /// Requests worked on at once.
+    pub fn active(&self, execution: Execution) -> usize {
+        self.active_requests.unwrap_or_else(|| match execution {
+            Execution::Cpu => {
+                let processors = std::thread::available_parallelism();
+                processors.map_or(1, NonZeroUsize::get) * ACTIVE_A_PROCESSOR
+            }
+            Execution::Cuda => ACTIVE_ON_GPU,
+        })
+    }
+
     /// TLS handshake and request head.
     pub fn head(&self) -> Duration {
         Duration::from_secs(self.head_seconds)

@@ -189,7 +189,6 @@ where
         .serve_connection(TokioIo::new(io), service);
     let (mut ending, mut gives_way) = (false, false);
     let result = poll_fn(|cx| {
-        framing.wakes(cx.waker());
         loop {
             let polled = Pin::new(&mut connection).poll(cx);
             if polled.is_pending() && !answer.asked.load(Ordering::Acquire) {
@@ -429,7 +428,7 @@ impl AsyncWrite for Plaintext {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper comes here whenever it is polled.
+        // hyper comes here whenever it is polled, after it has polled what answers.
         self.watch_peer(cx);
         Pin::new(&mut self.tls).poll_flush(cx)
     }

@@ -2,10 +2,9 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
     time::Duration,
 };
 
@@ -40,8 +39,6 @@ struct Exchange {
     complete: AtomicBool,
     /// Somebody wants to know when the caller hangs up.
     watched: AtomicBool,
-    /// Wakes the connection's task, which is the one to see it.
-    connection: Mutex<Option<Waker>>,
     /// Holds a permit once the caller has hung up.
     gone: Notify,
 }
@@ -57,12 +54,10 @@ impl Framing {
         self.0.complete.load(Ordering::Acquire)
     }
 
-    /// Waits until the caller has hung up, which only a request that has to wait asks.
+    /// Waits until the caller has hung up, which only a request that has to wait asks. It does so in
+    /// a poll of its connection, which looks for its peer's end when it comes back from there.
     pub async fn gone(&self) {
         self.0.watched.store(true, Ordering::Release);
-        if let Some(connection) = self.connection().take() {
-            connection.wake();
-        }
         self.0.gone.notified().await;
         self.hang_up(); // it stays so
     }
@@ -76,22 +71,6 @@ impl Framing {
     /// Notes that the caller has hung up.
     pub fn hang_up(&self) {
         self.0.gone.notify_one();
-    }
-
-    /// Notes whom to wake when somebody begins to wait for the caller's end.
-    pub fn wakes(&self, connection: &Waker) {
-        let mut known = self.connection();
-        if !known
-            .as_ref()
-            .is_some_and(|known| known.will_wake(connection))
-        {
-            *known = Some(connection.clone());
-        }
-    }
-
-    fn connection(&self) -> MutexGuard<'_, Option<Waker>> {
-        let connection = self.0.connection.lock();
-        connection.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -27,6 +27,8 @@ const LESS_URGENT: u64 = 8;
 #[derive(Debug)]
 pub struct Turns {
     line: Mutex<Line>,
+    /// As many as may be worked on at once.
+    active: usize,
     /// As many as may wait.
     most: usize,
 }
@@ -65,9 +67,11 @@ struct Class {
 impl Turns {
     /// For `active` requests at once, and `most` that wait.
     pub fn new(active: usize, most: usize) -> Arc<Self> {
+        let active = active.max(1);
         Arc::new(Self {
+            active,
             line: Mutex::new(Line {
-                free: active.max(1),
+                free: active,
                 classes: Default::default(),
                 given: 0,
                 last_given: clock::monotonic(),
@@ -91,20 +95,30 @@ impl Turns {
         if urgency.has_passed(clock::monotonic()) {
             return Err(Code::DeadlinePassed);
         }
-        let turn = {
+        let entered = {
             let mut line = self.line();
             if line.free > 0 {
                 line.free -= 1;
-                return Ok(Turn(Some(Arc::clone(self))));
+                Ok((Turn(Some(Arc::clone(self))), line.free + 1 == self.active))
+            } else {
+                Err(line.enter(caller, urgency, self.most)?)
             }
-            line.enter(caller, urgency, self.most)?
         };
-        tokio::select! {
-            biased;
-            turn = turn => turn.map_err(|_| Code::Internal),
-            () = gone => Err(Code::CallerGone),
-            () = passing(urgency.deadline) => Err(Code::DeadlinePassed),
+        let (turn, alone) = match entered {
+            Ok(at_once) => at_once,
+            Err(turn) => tokio::select! {
+                biased;
+                turn = turn => (turn.map_err(|_| Code::Internal)?, false),
+                () = gone => return Err(Code::CallerGone),
+                () = passing(urgency.deadline) => return Err(Code::DeadlinePassed),
+            },
+        };
+        // What has arrived meanwhile is read first: something urgent may be among it, and nobody
+        // knows before.
+        if !alone && urgency.priority != Priority::Stat {
+            tokio::task::yield_now().await;
         }
+        Ok(turn)
     }
 
     /// How many wait with one priority.

@@ -224,7 +224,7 @@ fn configuration(arguments: &DevArguments) -> String {
          [admin]\nlisten = \"{admin}\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
          client_ca = \"ca.pem\"\nstate = \"admin\"\n\n\
          [health]\nlisten = \"{health}\"\n\n\
-         [limits]\nbody_bytes = 65536\nconcurrent_requests = 1024\nactive_requests = 32\nconnections = 4096\n\
+         [limits]\nbody_bytes = 65536\nconcurrent_requests = 1024\nconnections = 4096\n\
          head_seconds = 10\nbody_seconds = 10\nidle_seconds = 75\ndrain_seconds = 20\n\n\
          # 200 beds, scored every 2 hours.\n\
          [budgets.ehr-system]\nrows_per_day = 3600\n\n\

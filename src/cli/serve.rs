@@ -344,7 +344,7 @@ async fn listen(
             models: prepared.models,
             admitter: Admitter::new(
                 limits.concurrent_requests,
-                limits.active_requests,
+                limits.active(config.onnxruntime.execution),
                 config.budgets.clone(),
                 Arc::clone(&prepared.containment),
             ),

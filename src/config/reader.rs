@@ -162,7 +162,12 @@ impl Reader<'_> {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         for (name, value, least, most) in [
             ("body_bytes", count(l.body_bytes), 1, 64 << 20),
-            ("active_requests", count(l.active_requests), 1, 1 << 20),
+            (
+                "active_requests",
+                count(l.active_requests.unwrap_or(1)),
+                1,
+                1 << 20,
+            ),
             (
                 "concurrent_requests",
                 count(l.concurrent_requests),
