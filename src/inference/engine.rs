@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -155,7 +155,12 @@ impl<R: Scored> Engine<R> {
     }
 
     fn free_replica(&self) -> Option<MutexGuard<'_, Replica>> {
-        self.replicas.iter().find_map(|r| r.try_lock().ok())
+        // A poisoned lock is as good as any: a panic stops the engine, and that is looked at.
+        self.replicas.iter().find_map(|r| match r.try_lock() {
+            Ok(replica) => Some(replica),
+            Err(TryLockError::Poisoned(replica)) => Some(replica.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
     }
 
     /// How many rows these are, if they are of this model and it runs.

@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+mod in_place;
 mod onnx;
 mod refused;
 

@@ -111,7 +111,7 @@ pub(super) fn serve<R: Scored>(
     }
 }
 
-/// Never poisoned: [`Replica::score`] lets no panic out.
+/// A poisoned lock is as good as any: a panic stops the engine, and that is looked at.
 fn lock(replica: &Mutex<Replica>) -> MutexGuard<'_, Replica> {
     replica.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -137,7 +137,7 @@ impl Replica {
                 batch.push(job);
             }
         }
-        if batch.is_empty() || stopped.load(Ordering::Acquire) {
+        if batch.is_empty() {
             return;
         }
         let mut waiting: Vec<&mut R> = batch.iter_mut().map(|job| &mut *job.row).collect();
@@ -149,7 +149,7 @@ impl Replica {
         }
     }
 
-    /// Scores these rows. A panic stops the engine.
+    /// Scores these rows. A panic stops the engine, and with it everybody who got the replica next.
     // Not inlined, so that the stack is wiped with these frames below the caller's.
     #[inline(never)]
     pub(super) fn score<R: Scored>(
@@ -157,6 +157,9 @@ impl Replica {
         batch: &mut [&mut R],
         stopped: &AtomicBool,
     ) -> Result<(), ScoreError> {
+        if stopped.load(Ordering::Acquire) {
+            return Err(ScoreError::Stopped);
+        }
         let scored = catch_unwind(AssertUnwindSafe(|| {
             let started = clock::monotonic();
             let rows = self.run(batch);
