@@ -104,6 +104,9 @@ pub(crate) fn serve(
     ready: impl FnOnce(&Config),
 ) -> Result<(), Failure> {
     let hardening = Hardening::apply(heap::is_wiped());
+    if hardening.memory_lock.done {
+        heap::keep_pages();
+    }
     // What is loaded from here on is counted.
     let telemetry = Telemetry::install().map_err(Failure::environment)?;
     let otlp = config.telemetry.otlp.as_ref();

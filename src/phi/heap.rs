@@ -18,7 +18,7 @@ use rustix::mm::{Advice, madvise};
 use vitalgate::phi::process::Outcome;
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(crate) use interposed::is_wiped;
+pub(crate) use interposed::{is_wiped, keep_pages};
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod interposed {
@@ -102,12 +102,16 @@ mod interposed {
         }
         // SAFETY: by the contract of `free`, `block` is live and nobody else uses it any more;
         // all of its usable size may be written to. The wipe is not a dead store: `mi_free` is
-        // opaque to the compiler and might read it.
+        // opaque to the compiler and might read it. `errno` is this thread's; glibc's `free` keeps
+        // it (since 2.33), and its callers may count on that.
         unsafe {
             if in_force(Measure::Heap) {
                 ptr::write_bytes(block.cast::<u8>(), 0, mi::mi_usable_size(block));
             }
+            let errno = libc::__errno_location();
+            let kept = *errno;
             mi::mi_free(block);
+            *errno = kept;
         }
     }
 
@@ -168,6 +172,15 @@ mod interposed {
         }
     }
 
+    /// mimalloc's `mi_option_purge_delay`, which the crate does not name (mimalloc.h).
+    const PURGE_DELAY: mi::mi_option_t = 15;
+
+    /// Spares the allocator its attempts to give pages back to the kernel, which refuses locked ones.
+    pub(crate) fn keep_pages() {
+        // SAFETY: setting an option has no precondition.
+        unsafe { mi::mi_option_set(PURGE_DELAY, -1) }
+    }
+
     /// Whether the dynamic linker gives everybody the functions above.
     pub(crate) fn is_wiped() -> Outcome {
         let ours: [(&CStr, usize); _] = [
@@ -206,6 +219,10 @@ mod interposed {
 pub(crate) fn is_wiped() -> Outcome {
     Outcome::not_done("what Rust frees is wiped; what ONNX Runtime frees is NOT: not glibc")
 }
+
+/// The system's allocator is left as it is.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn keep_pages() {}
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 #[global_allocator]

@@ -11,8 +11,8 @@ use super::*;
 
 const CANARY: u8 = 0xc3;
 
-/// How many canary bytes of the block at `address` are left. glibc keeps its lists in the first
-/// bytes of a free block.
+/// How many canary bytes of the block at `address` are left. The allocator keeps its lists in the
+/// first bytes of a free block.
 fn left_at(address: usize, size: usize) -> usize {
     let mut bytes = vec![0u8; size];
     let memory = File::open("/proc/self/mem").unwrap();
@@ -150,9 +150,14 @@ fn heap_and_stacks_are_left_out_of_dumps() {
     let outcome = exclude_from_dumps();
     assert!(outcome.done, "{}", outcome.detail);
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let heap = smaps.split("[heap]").nth(1).unwrap();
-    let flags = heap.lines().find(|l| l.starts_with("VmFlags:")).unwrap();
-    assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
+    let (on_heap, on_stack) = (Box::new(0u8), 0u8);
+    for address in [(&raw const *on_heap).addr(), (&raw const on_stack).addr()] {
+        let mapping =
+            |line: &str| private_writable(line).is_some_and(|(s, e)| (s..e).contains(&address));
+        let mut lines = smaps.lines().skip_while(|line| !mapping(line));
+        let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
+        assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
+    }
 }
 
 #[test]
