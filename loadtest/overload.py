@@ -4,8 +4,9 @@
     loadtest/overload.py [--seconds 8] [--only flood|disturbances] [--json FILE]
 
 The flood: one caller asks for three times what the server can answer, in an open loop over 128
-connections (each is a thread of the load generator: more of them measure that). Beside it another caller asks for 50 predictions a second, urgent (`X-Priority: stat`),
-and a third for 50 that are not. All three also before and after the flood, for comparison.
+connections (each is a thread of the load generator: more of them measure that). Beside it another
+caller asks for 50 predictions a second, urgent (`X-Priority: stat`), and a third for 50 that are not.
+All three also before and after the flood, for comparison.
 
 The disturbances: 1,000 predictions a second with nothing beside them, and beside 10,000 silent
 connections, 500 that send a byte a second, and 500 full handshakes a second.

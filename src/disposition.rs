@@ -155,7 +155,7 @@ codes! {
     DeadlinePassed = "DEADLINE_PASSED", Refused, 503, "The deadline that the request named has passed before there was an answer", "Try again after the time in Retry-After, or give it more time.";
     CallerGone = "CALLER_GONE", Refused, 499, "The caller hung up while its request waited for its turn", "None: nobody was answered. The code, and the status that proxies use for this, are in the audit log only.";
     PolicyExpired = "POLICY_EXPIRED", Refused, 503, "The release policy that approved the model has expired, and says that predictions stop then", "Tell the operator; a renewed release policy has to be put in force.";
-    ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's inference thread has stopped", "Tell the operator; readiness is down.";
+    ModelUnavailable = "MODEL_UNAVAILABLE", Refused, 503, "The model's networks have stopped", "Tell the operator; readiness is down.";
     AuditUnavailable = "AUDIT_UNAVAILABLE", Refused, 503, "The audit record could not be written, so no answer may leave", "Tell the operator; the audit log's disk is full or broken.";
     InvalidChange = "INVALID_CHANGE", Refused, 400, "The body of the admin call is not the JSON object that it takes, or its reason is missing or not fit to be recorded", "Send {\"reason\": \"…\"} with 3 to 200 characters, of ASCII letters, digits, space and .,:;()/#@+-_ (and \"on\": true or false for read-only mode).";
     ForeignForm = "FOREIGN_FORM", Refused, 403, "The form was not sent by a page of this server's console, or the server has been started anew since", "Open the page again and send the form from there.";

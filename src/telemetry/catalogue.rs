@@ -190,7 +190,7 @@ catalogue! {
         "Bundles that were verified and loaded, or why not",
         "The start, or vitalgate admin load";
     Gauge QUEUED_ROWS = "vitalgate_inference_queued_rows" [model, version],
-        "Rows that wait for the model's thread",
+        "Rows that wait for the model's networks",
         "More requests at once than one batch takes";
     Histogram(ROWS) BATCH_ROWS = "vitalgate_inference_batch_rows" [model, version],
         "Rows run as one batch",
