@@ -390,7 +390,7 @@ fn limits_are_above_nothing_and_below_the_absurd() {
     for (from, name) in [
         ("body_bytes = 65536", "body_bytes"),
         ("concurrent_requests = 1024", "concurrent_requests"),
-        ("active_requests = 4", "active_requests"),
+        ("# active_requests = 4", "active_requests"),
         ("connections = 4096", "connections"),
         ("head_seconds = 10", "head_seconds"),
         ("body_seconds = 10", "body_seconds"),
@@ -403,7 +403,7 @@ fn limits_are_above_nothing_and_below_the_absurd() {
     for (from, name) in [
         ("body_bytes = 65536", "body_bytes"),
         ("concurrent_requests = 1024", "concurrent_requests"),
-        ("active_requests = 4", "active_requests"),
+        ("# active_requests = 4", "active_requests"),
         ("connections = 4096", "connections"),
         ("head_seconds = 10", "head_seconds"),
         ("drain_seconds = 20", "drain_seconds"),
