@@ -1,4 +1,4 @@
-//! The data plane's paths. Every answer, whatever became of it, is recorded.
+//! The data plane's paths. Every answer, whatever became of it, is [`Recorded`].
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use tracing::{Instrument, Span};
 use super::{Answers, Application, decision::Decision};
 use crate::{
     answer::{Disposition, Language},
+    audit::Recorded,
     authn::Principal,
     authz::{Action, Plane},
     bundle::LoadedModel,
@@ -112,8 +113,14 @@ fn decoded(segment: &str) -> Option<String> {
 }
 
 impl Answers for Routes {
-    /// Decides, records and answers. A caller that hangs up does not stop it ([`Decision`]).
     async fn answer(&self, request: Request, peer: Peer, framing: Framing) -> Response {
+        self.recorded(request, peer, framing).await.into_response()
+    }
+}
+
+impl Routes {
+    /// Decides, records and answers. A caller that hangs up does not stop it ([`Decision`]).
+    async fn recorded(&self, request: Request, peer: Peer, framing: Framing) -> Recorded {
         let source = peer.source;
         let application = Arc::clone(&self.application);
         let ask = if is_well_framed(&request) {
@@ -133,13 +140,12 @@ impl Answers for Routes {
             decided.instrument(span).await
         });
         if let Ok(recorded) = decision.await {
-            return recorded.into_response();
+            return recorded;
         }
         // It panicked.
         let failed = Disposition::Refused(Code::Internal.into());
         let audit = &self.application.audit;
-        let recorded = audit.record(&Trail::start(source), failed).await;
-        recorded.into_response()
+        audit.record(&Trail::start(source), failed).await
     }
 }
 
